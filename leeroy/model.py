@@ -1,0 +1,327 @@
+"""
+The frozen values that travel between Leeroy's rooms.
+
+A value here is a picture of a row (or of a delivery) at one moment: it is
+never changed, only replaced by a newer picture.  This module knows no
+database, no process and no HTTP.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+
+
+class State(StrEnum):
+    """Where a build is.  The word is the same in the database, the API, the log and the docs."""
+
+    queued = "queued"
+    building = "building"
+    passed = "passed"
+    deploy_pending = "deploy_pending"
+    deploying = "deploying"
+    done = "done"
+    failed = "failed"
+    deploy_failed = "deploy_failed"
+    cancelled = "cancelled"
+    superseded = "superseded"
+    interrupted = "interrupted"
+
+    @property
+    def over(self) -> bool:
+        """Whether no move leads out of this state."""
+        return self in OVER
+
+
+OVER = frozenset(
+    {State.done, State.failed, State.deploy_failed, State.cancelled, State.superseded}
+)
+"""The states no build ever leaves."""
+
+HOLDING = frozenset({State.deploying, State.interrupted})
+"""The states in which a build holds its environment."""
+
+
+class Move(StrEnum):
+    """What can happen to a build; `accept` is how every history starts."""
+
+    accept = "accept"
+    start = "start"
+    requeue = "requeue"
+    pass_ = "pass"
+    fail = "fail"
+    announce = "announce"
+    hold = "hold"
+    deploy = "deploy"
+    withdraw = "withdraw"
+    finish = "finish"
+    lose = "lose"
+    resolve_done = "resolve_done"
+    resolve_failed = "resolve_failed"
+    resolve_again = "resolve_again"
+    cancel = "cancel"
+    supersede = "supersede"
+
+
+class Stage(StrEnum):
+    """The kinds of step, in the order in which they run."""
+
+    checkout = "checkout"
+    test = "test"
+    build = "build"
+    deploy = "deploy"
+    verify = "verify"
+    status = "status"
+
+
+class StepState(StrEnum):
+    """Where a step is.  `interrupted`: it ran and nobody saw its end."""
+
+    waiting = "waiting"
+    running = "running"
+    passed = "passed"
+    failed = "failed"
+    cancelled = "cancelled"
+    interrupted = "interrupted"
+
+
+class Role(StrEnum):
+    """What a token may do; each role may also do what the ones before it may."""
+
+    viewer = "viewer"
+    operator = "operator"
+    admin = "admin"
+
+    def covers(self, needed: Role) -> bool:
+        """Whether this role may do what *needed* may."""
+        order = list(Role)
+        return order.index(self) >= order.index(needed)
+
+
+@dataclass(frozen=True)
+class Clock:
+    """
+    The time, as a parameter.
+
+    `now` gives wall time (aware, UTC) for people and records; `monotonic`
+    gives seconds that no clock change moves, for every duration that decides.
+    """
+
+    now: Callable[[], datetime]
+    monotonic: Callable[[], float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Build:
+    """
+    A build's row.
+
+    `version` is the seq of its last event and the value every move compares
+    and swaps.  `place` orders builds of a pipeline; `environment` is the one
+    whose deploy is announced or running.  `due_at` is when the loop must look
+    at the row again; None: only after something else has happened.
+    `stop_at` is when somebody asked to stop it while it ran.
+    """
+
+    id: int
+    place: int
+    pipeline: str
+    pipeline_text: str
+    repository: str | None
+    branch: str | None
+    tag: str | None
+    commit: str | None
+    pull_request: int | None
+    fork: bool
+    message: str | None
+    author: str | None
+    author_email: str | None
+    trigger: str
+    source: int | None
+    deploys: bool
+    deploy_to: str | None
+    without_grace: bool
+    state: State
+    version: int
+    host: str | None
+    environment: str | None
+    slot: int | None
+    requeues: int
+    due_at: datetime | None
+    stop_at: datetime | None
+    stop_actor: str | None
+    stop_reason: str | None
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """One move a build made; `from_state` is None only for the first, `accept`."""
+
+    build_id: int
+    seq: int
+    move: Move
+    from_state: State | None
+    to_state: State
+    environment: str | None
+    actor: str
+    reason: str | None
+    at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """
+    One execution of one script (or checkout) of a build.
+
+    `attempt` counts from 1 per (stage, name, environment).  `run_id` names
+    the run directory on `host`.  Exactly one of `exit_code` and `signal` is
+    set once the end was seen; `reason` says what else ended it.  `raw_bytes`
+    is what the script wrote, `kept_bytes` what the log holds.
+    """
+
+    id: int
+    build_id: int
+    stage: Stage
+    name: str
+    environment: str | None
+    attempt: int
+    state: StepState
+    run_id: str | None
+    host: str | None
+    exit_code: int | None
+    signal: int | None
+    reason: str | None
+    raw_bytes: int | None
+    dropped_bytes: int | None
+    sha256: str | None
+    started_at: datetime | None
+    finished_at: datetime | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deploy:
+    """
+    One build's deploy to one environment, from its announcement to its outcome.
+
+    `key` is LEEROY_DEPLOY: the same in every attempt.  `announced_at` is None
+    while the build waits for its turn, before its grace period can start.
+    `heard_at` is when the first listening target accepted the announcement,
+    `deploy_at` the earliest start by the wall clock (for people; the decision
+    uses a monotonic clock).  `approved_by` and `held_by` are bound to this
+    one deploy.
+    """
+
+    build_id: int
+    environment: str
+    key: str
+    announced_seq: int | None
+    announced_at: datetime | None
+    heard_at: datetime | None
+    heard_by: str | None
+    deploy_at: datetime | None
+    approved_at: datetime | None
+    approved_by: str | None
+    held_at: datetime | None
+    held_by: str | None
+    held_reason: str | None
+    withdrawals: int
+    started_at: datetime | None
+    ended_at: datetime | None
+    outcome: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Environment:
+    """
+    A place that is deployed to, known by (pipeline, name).
+
+    `runs_*` tell what runs there, `holder` the one build that is deploying to
+    it or was interrupted there.  `frozen_*` stop its automatic deploys.  The
+    row (pipeline "", name "*") is no environment: its freeze holds all.
+    """
+
+    pipeline: str
+    name: str
+    lock: str
+    runs_build: int | None
+    runs_place: int | None
+    runs_commit: str | None
+    runs_at: datetime | None
+    holder: int | None
+    frozen_at: datetime | None
+    frozen_by: str | None
+    frozen_reason: str | None
+    frozen_until: datetime | None
+    frozen_except: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Push:
+    """
+    One ref that moved, as a forge told it.
+
+    Exactly one of `branch` and `tag` is set, without `refs/…/`.  `commit` is
+    the commit to build (never an annotated tag's own object), None when
+    `deleted`.  `message` is the head commit's whole message.
+    """
+
+    branch: str | None
+    tag: str | None
+    commit: str | None
+    deleted: bool = False
+    message: str | None = None
+    author: str | None = None
+    author_email: str | None = None
+    default_branch: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Delivery:
+    """
+    One webhook delivery, verified and understood.
+
+    `id` is the forge's delivery id (stable over redeliveries).  `addresses`
+    are every address of the repository the payload names (web, clone, ssh);
+    `pushes` the refs that moved; `ignored` says why a valid delivery starts
+    nothing (then `pushes` is empty).
+    """
+
+    forge: str
+    id: str
+    event: str
+    addresses: tuple[str, ...]
+    pushes: tuple[Push, ...]
+    ignored: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Notice:
+    """
+    One row of the outbox: one event for one target.
+
+    `target` is the `to` of the `[[notify]]` block, as written (a name such as
+    `env:OPS_MAIL` or an Apprise URL).  `accepted` lists recipients of the
+    target that already have it.  `state` is waiting, sent, dead or obsolete.
+    """
+
+    id: int
+    build_id: int
+    seq: int
+    target: str
+    state: str
+    attempts: int
+    accepted: tuple[str, ...]
+    next_try_at: datetime
+    last_error: str | None
+    created_at: datetime
+    sent_at: datetime | None
+
+
+def utc_now() -> datetime:
+    """The wall time, aware, in UTC."""
+    return datetime.now(UTC)
