@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import time
 from collections.abc import Mapping
@@ -31,7 +32,7 @@ class Outcome:
     def commit(self) -> str:
         """The commit it says it checked out; the test fails when it did not."""
         assert self.result is not None, self.error
-        assert self.code == 0
+        assert 0 == self.code
         return str(self.result["commit"])
 
     @property
@@ -50,19 +51,7 @@ class Host:
 
     def checkout(self, repository: object, **wish: Any) -> Outcome:
         """Check out and wait; *wish* as in `checkout.request`, and `workspace` a name."""
-        start = time.monotonic()
-        run = self.start(repository, **wish)
-        out, err = run.process.communicate(timeout=60)
-        path = run.run_dir / checkout.RESULT
-        return Outcome(
-            run.process.returncode,
-            out.decode(),
-            err.decode(),
-            json.loads(path.read_text()) if path.exists() else None,
-            run.workspace,
-            run.run_dir,
-            time.monotonic() - start,
-        )
+        return self.start(repository, **wish).wait()
 
     def start(self, repository: object, *, workspace: str = "1", **wish: Any) -> Run:
         """A checkout under way."""
@@ -75,6 +64,7 @@ class Host:
         for name, text in files.items():
             (run_dir / name).write_text(text)
             (run_dir / name).chmod(0o600)
+        started = time.monotonic()
         process = subprocess.Popen(
             argv,
             cwd="/",
@@ -84,7 +74,7 @@ class Host:
             stderr=subprocess.PIPE,
             start_new_session=True,
         )
-        return Run(process, run_dir, path)
+        return Run(process, run_dir, path, started)
 
     def mirror(self, repository: object) -> Path:
         """The mirror of *repository*."""
@@ -93,8 +83,28 @@ class Host:
 
 @dataclass(frozen=True)
 class Run:
-    """A checkout under way; end it with `process.communicate()` or kill its session."""
+    """A checkout under way, in a session of its own: `wait` for it, or kill the session."""
 
     process: subprocess.Popen[bytes]
     run_dir: Path
     workspace: Path
+    started: float
+
+    def wait(self) -> Outcome:
+        """How it ended."""
+        out, err = self.process.communicate(timeout=60)
+        path = self.run_dir / checkout.RESULT
+        return Outcome(
+            self.process.returncode,
+            out.decode(),
+            err.decode(),
+            json.loads(path.read_text()) if path.exists() else None,
+            self.workspace,
+            self.run_dir,
+            time.monotonic() - self.started,
+        )
+
+    def kill(self) -> None:
+        """Kill all of it at once, as the supervisor would."""
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.communicate(timeout=10)

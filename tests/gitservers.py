@@ -44,7 +44,7 @@ def git(folder: Path | str, *args: str, stdin: str | None = None, **env: str) ->
         text=True,
         check=False,
     )
-    assert done.returncode == 0, f"git {' '.join(args)}: {done.stderr}"
+    assert 0 == done.returncode, f"git {' '.join(args)}: {done.stderr}"
     return done.stdout.strip()
 
 

@@ -38,8 +38,8 @@ def test_without_any_wish_it_is_the_remotes_head(host: Host, shop: Repo) -> None
         "author_email": "ada@example.com",
     }
     assert outcome.commit == outcome.head
-    assert (outcome.workspace / "src/shop.py").read_text() == "print('shop')\n"
-    assert git(outcome.workspace, "status", "--porcelain") == ""
+    assert "print('shop')\n" == (outcome.workspace / "src/shop.py").read_text()
+    assert "" == git(outcome.workspace, "status", "--porcelain")
 
 
 def test_a_branch_is_its_newest_commit(host: Host, shop: Repo) -> None:
@@ -100,7 +100,7 @@ def test_a_short_commit_of_several_is_refused(host: Host, shop: Repo) -> None:
 
     outcome = host.checkout(shop.bare, commit=digits)
 
-    assert outcome.code == 1
+    assert 1 == outcome.code
     assert f"2 commits begin with {digits}; give more digits: {digits}" in outcome.error
 
 
@@ -120,7 +120,7 @@ def test_a_tag_is_peeled(host: Host, shop: Repo, annotated: bool) -> None:
 
     assert commit == outcome.commit == outcome.head
     assert (outcome.result or {})["branch"] is None
-    assert git(outcome.workspace, "describe", "--tags") == "v1.0"
+    assert "v1.0" == git(outcome.workspace, "describe", "--tags")
     # a tag object given as commit (GitHub's `after`) is peeled as well
     assert (
         commit == host.checkout(shop.bare, tag="v1.0", commit=shop.git("rev-parse", "v1.0")).commit
@@ -135,7 +135,7 @@ def test_a_tag_on_a_known_commit_is_fetched(host: Host, shop: Repo) -> None:
 
     outcome = host.checkout(shop.bare, tag="v2", commit=commit)
 
-    assert git(outcome.workspace, "describe", "--tags") == "v2"
+    assert "v2" == git(outcome.workspace, "describe", "--tags")
 
 
 def test_a_tag_of_a_file_is_no_commit(host: Host, shop: Repo) -> None:
@@ -150,7 +150,7 @@ def test_a_tag_of_a_file_is_no_commit(host: Host, shop: Repo) -> None:
 
     for _ in range(2):
         outcome = host.checkout(shop.bare, tag="odd")
-        assert outcome.code == 1
+        assert 1 == outcome.code
         assert (
             f"{shop.bare} has no tag odd" in outcome.error
             or "does not lead to a commit" in outcome.error
@@ -203,9 +203,9 @@ def test_the_workspace_is_fresh(host: Host, shop: Repo, tmp_path: Path) -> None:
 
     shutil.rmtree(workspace)
     workspace.symlink_to(outside)
-    assert host.checkout(shop.bare).code == 0
+    assert 0 == host.checkout(shop.bare).code
     assert not workspace.is_symlink()
-    assert (outside / "precious").read_text() == "keep"
+    assert "keep" == (outside / "precious").read_text()
 
 
 def test_scripts_find_an_ordinary_clone(host: Host, shop: Repo, tmp_path: Path) -> None:
@@ -218,7 +218,7 @@ def test_scripts_find_an_ordinary_clone(host: Host, shop: Repo, tmp_path: Path) 
 
     assert commit == git(target.bare, "rev-parse", "main")
     assert commit == git(workspace, "rev-parse", "origin/main")
-    assert git(workspace, "rev-list", "--count", "HEAD") == "2"
+    assert "2" == git(workspace, "rev-list", "--count", "HEAD")
     assert str(shop.bare) == git(workspace, "remote", "get-url", "origin")
 
 
@@ -244,7 +244,7 @@ def test_a_force_pushed_away_commit_is_named(host: Host, shop: Repo) -> None:
 
     outcome = host.checkout(shop.bare, commit=gone, branch="main")
 
-    assert outcome.code == 1
+    assert 1 == outcome.code
     assert outcome.result is None
     assert (
         f"commit {gone[:12]} is not in {shop.bare} any more: was it force-pushed away?\n"
@@ -268,7 +268,7 @@ def test_a_sha256_repository(host: Host, tmp_path: Path) -> None:
     host.checkout(shop.bare)
     commit = shop.commit("second")
 
-    assert len(commit) == 64
+    assert 64 == len(commit)
     assert commit == host.checkout(shop.bare, commit=commit, branch="main").head
     assert commit == host.checkout(shop.bare, commit=commit[:40]).head
 
@@ -279,7 +279,7 @@ def test_an_unborn_default_branch(host: Host, tmp_path: Path) -> None:
 
     for _ in range(2):
         outcome = host.checkout(shop.bare)
-        assert outcome.code == 1
+        assert 1 == outcome.code
         assert (
             f"{shop.bare} shows no commit: it is empty, or its default branch does not exist; "
             "push a commit to it, or name a branch\n"
@@ -324,7 +324,7 @@ def test_what_is_not_there_is_named(
 
     outcome = host.checkout(shop.bare, **wish)
 
-    assert outcome.code == 1
+    assert 1 == outcome.code
     assert sentence.format(shop.bare) == outcome.error
     assert not (outcome.run_dir / "checkout.json").exists()
 
@@ -335,7 +335,7 @@ def test_a_missing_repository_is_named(host: Host, tmp_path: Path) -> None:
 
     outcome = host.checkout(path)
 
-    assert outcome.code == 1
+    assert 1 == outcome.code
     sentence = f"there is no git repository at {path} on this machine; is the path right?\n"
     assert sentence == outcome.error
 
@@ -352,8 +352,8 @@ def test_odd_authors_and_messages_travel_whole(host: Host, shop: Repo) -> None:
 
     assert outcome.result is not None
     assert f"{subject}\n\nbody" == outcome.result["message"]
-    assert outcome.result["author"] == "Ünï"
-    assert outcome.result["author_email"] == "ü@例.jp"
+    assert "Ünï" == outcome.result["author"]
+    assert "ü@例.jp" == outcome.result["author_email"]
     assert "\x1b" not in outcome.log
 
 
@@ -372,6 +372,6 @@ def test_a_request_that_makes_no_sense_is_refused(tmp_path: Path, text: str) -> 
         check=False,
     )
 
-    assert done.returncode == 1
-    assert len(done.stderr.splitlines()) == 1
+    assert 1 == done.returncode
+    assert 1 == len(done.stderr.splitlines())
     assert "the request" in done.stderr

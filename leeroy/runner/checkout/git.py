@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 SILENCE_S = 300
 """A transfer that says nothing for so long is taken for dead: git tells of progress as it goes."""
 
-PAUSES_S = (1.0, 4.0)
+PAUSES_S = (1.0, 3.0)
 """How long to wait before asking a server again that did not answer as it should."""
 
 
@@ -77,8 +77,9 @@ class Git:
             cwd=self.folder,
             check=False,
         )
-        if done.returncode:
-            raise trouble.local(done.stderr.decode("utf-8", "replace"), doing)
+        stderr = done.stderr.decode("utf-8", "replace")
+        if done.returncode or trouble.QUIET_DAMAGE.search(stderr):
+            raise trouble.local(stderr, doing)
         return done.stdout.decode("utf-8", "replace")
 
     def remote(self, *args: str, keep: int = -1) -> str:

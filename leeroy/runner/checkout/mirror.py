@@ -116,11 +116,16 @@ class Mirror:
         say(f"cloning {self.git.address.url}")
         for leftover in (new, old):
             remove(leftover)
-        self.git.remote(
-            *("clone", "--bare", "--no-local", "--template=", "--progress", "--end-of-options"),
-            *(self.git.address.url, new),
-            keep=self._lock,
-        )
+        try:
+            self.git.remote(
+                *("clone", "--bare", "--no-local", "--template=", "--progress", "--end-of-options"),
+                *(self.git.address.url, new),
+                keep=self._lock,
+            )
+        except Trouble as problem:
+            # nothing of ours is broken then, so nothing of ours can be mended
+            kind = "final" if problem.kind == "damage" else problem.kind
+            raise Trouble(str(problem), kind) from None
         if os.path.lexists(self.path):
             os.rename(self.path, old)
         os.rename(new, self.path)
