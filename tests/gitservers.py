@@ -188,16 +188,15 @@ class SshGit:
 
 
 @contextlib.contextmanager
-def ssh_git(folder: Path, port: int | None = None) -> Iterator[SshGit]:
-    """A real sshd with a host key of its own, which is made anew for each *folder*."""
+def ssh_git(folder: Path, port: int | None = None, kind: str = "ed25519") -> Iterator[SshGit]:
+    """A real sshd with a host key of this *kind*, which is made anew for each *folder*."""
     sshd, keygen = need("sshd"), need("ssh-keygen")
     folder.mkdir(parents=True, exist_ok=True)
     if os.getuid() == 0:
         Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
-    for name in ("host", "client"):
+    for name, key in (("host", kind), ("client", "ed25519")):
         subprocess.run(
-            [keygen, "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", str(folder / name)],
-            check=True,
+            [keygen, "-q", "-t", key, "-N", "", "-C", "", "-f", str(folder / name)], check=True
         )
     port = port or free_port()
     (folder / "authorized").write_text((folder / "client.pub").read_text())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -189,6 +190,14 @@ def test_a_local_repository_cannot_run_anything_here(host: Host, shop: Repo, tra
     assert not sprung(trap)
 
 
+def test_a_mirror_shares_no_file_with_a_local_repository(host: Host, shop: Repo) -> None:
+    """Hard links would let the repository's owner change what was tested under our feet."""
+    host.checkout(shop.bare)
+
+    mirror = host.mirror(shop.bare)
+    assert [] == [p for p in mirror.rglob("*") if p.is_file() and p.stat().st_nlink > 1]
+
+
 def test_a_local_repository_may_belong_to_somebody_else(host: Host, shop: Repo) -> None:
     """The operator has named the path, so git's distrust of other owners stops no build."""
     if os.getuid() != 0:
@@ -264,7 +273,11 @@ def test_a_closed_and_deep_workspace_can_be_removed(host: Host, shop: Repo) -> N
         here = below
     os.close(here)
 
-    outcome = host.checkout(shop.bare)
+    try:
+        outcome = host.checkout(shop.bare)
 
-    assert 0 == outcome.code
-    assert not (workspace / "d").exists()
+        assert 0 == outcome.code
+        assert not (workspace / "d").exists()
+    finally:
+        # pytest could not remove it either
+        subprocess.run(["rm", "-rf", str(workspace)], check=True)

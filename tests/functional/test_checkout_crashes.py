@@ -59,6 +59,16 @@ def test_a_killed_checkout_leaves_a_usable_mirror(host: Host, shop: Repo) -> Non
     git(host.mirror(shop.bare), "fsck", "--connectivity-only")
 
 
+def test_a_fetch_is_one_pack(host: Host, shop: Repo) -> None:
+    """A commit that is in the mirror has its files there: no fetch writes object by object."""
+    host.checkout(shop.bare)
+    commit = shop.commit("small", **{"one": "file"})
+
+    assert commit == host.checkout(shop.bare, commit=commit, branch="main").head
+    objects = host.mirror(shop.bare) / "objects"
+    assert ["info", "pack"] == sorted(path.name for path in objects.iterdir())
+
+
 def test_a_fetch_holds_the_lock_to_its_end(host: Host) -> None:
     """When only our program is killed, nobody touches the mirror before its git is gone as well."""
     with silent_server() as port:

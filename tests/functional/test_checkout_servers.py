@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import stat
 import subprocess
 from collections.abc import Iterator
@@ -24,6 +23,7 @@ from tests.gitservers import (
     silent_server,
     ssh_git,
 )
+from tests.parts import need
 from tests.waiting import until
 
 CANARY = "canary-t0ken"
@@ -128,6 +128,24 @@ def test_a_missing_token_is_asked_for(host: Host, https: HttpsGit, shop: Repo) -
         1,
         f"{server} asks for a login, and the pipeline has none; set token\n",
     ) == (outcome.code, outcome.error)
+
+
+def test_the_service_users_own_logins_do_not_count(
+    host: Host, https: HttpsGit, shop: Repo, tmp_path: Path
+) -> None:
+    """A ~/.netrc or credential store of the service user opens nothing: the pipeline says what."""
+    (tmp_path / ".netrc").write_text(
+        f"machine localhost login {https.user} password {https.token}\n"
+    )
+    (tmp_path / ".git-credentials").write_text(
+        https.url.replace("//", f"//{https.user}:{https.token}@") + "\n"
+    )
+    (tmp_path / ".gitconfig").write_text("[credential]\n\thelper = store\n")
+    host = Host(host.data, {**host.env, "HOME": str(tmp_path)})
+
+    outcome = host.checkout(https.private())
+
+    assert "asks for a login, and the pipeline has none; set token\n" in outcome.error
 
 
 def test_a_missing_repository_is_named(host: Host, https: HttpsGit, shop: Repo) -> None:
@@ -263,24 +281,26 @@ def test_a_changed_host_key_is_refused(host: Host, shop: Repo, tmp_path: Path) -
     ) == outcome.error
 
 
-def test_a_forges_host_key_is_known_beforehand(host: Host, ssh: SshGit, tmp_path: Path) -> None:
-    """Somebody who pretends to be github.com is refused at the first contact already."""
-    # an ssh that goes to our server, whatever host it is told
-    fake = tmp_path / "bin"
-    fake.mkdir()
-    real = shutil.which("ssh")
-    (fake / "ssh").write_text(
-        f"#!/bin/sh\nexec {real} -oHostName=127.0.0.1 -oPort={ssh.port} "
-        '-oHostKeyAlias=github.com "$@"\n'
-    )
-    (fake / "ssh").chmod(0o755)
-    host = Host(host.data, {"PATH": f"{fake}:{os.environ['PATH']}"})
+@pytest.mark.parametrize("kind", ["ed25519", "rsa"])
+def test_a_forges_host_key_is_known_beforehand(host: Host, tmp_path: Path, kind: str) -> None:
+    """Who pretends to be github.com is refused at the first contact, whatever key he shows."""
+    with ssh_git(tmp_path / "sshd", kind=kind) as server:
+        # an ssh that goes to our server, whatever host it is told
+        fake = tmp_path / "bin" / "ssh"
+        fake.parent.mkdir()
+        fake.write_text(
+            f"#!/bin/sh\nexec {need('ssh')} -oHostName=127.0.0.1 -oPort={server.port} "
+            '-oHostKeyAlias=github.com "$@"\n'
+        )
+        fake.chmod(0o755)
+        host = Host(host.data, {"PATH": f"{fake.parent}:{os.environ['PATH']}"})
 
-    outcome = host.checkout("git@github.com:acme/shop.git", ssh_key=ssh.key)
+        outcome = host.checkout("git@github.com:acme/shop.git", ssh_key=server.key)
 
     assert 1 == outcome.code
     assert "github.com shows " in outcome.error
     assert "it may be somebody else" in outcome.error
+    assert not (host.data / "known_hosts").exists()
 
 
 def test_git_daemon(host: Host, srv: Path, shop: Repo, tmp_path: Path) -> None:
@@ -336,6 +356,11 @@ def test_credentials_are_for_their_owner_only(host: Host, shop: Repo) -> None:
         run.process.communicate(timeout=10)
 
     assert len(seen) >= 4
+    assert all(
+        b"GIT_ALLOW_PROTOCOL=http\0" in text
+        for (pid, kind), text in seen.items()
+        if kind == "environ" and pid != run.process.pid
+    )
     assert [] == [key for key, text in seen.items() if b"canary" in text]
     assert {"askpass": 0o700, "config": 0o600, "token": 0o600, "user": 0o600} == modes
     assert 0o700 == mode

@@ -79,7 +79,7 @@ def argv(path: str | os.PathLike[str] = REQUEST, *, online_check: bool = False) 
 
     `online_check` only asks whether the repository answers, and changes nothing.
     """
-    program = os.path.dirname(os.path.abspath(__file__))
+    program = os.path.join(os.path.dirname(os.path.abspath(__file__)), "__main__.py")
     # -S: the program needs nothing of site-packages, and looking there takes 3 ms
     check = ("--online-check",) if online_check else ()
     return (sys.executable, "-I", "-S", program, *check, os.fspath(path))
