@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from leeroy.runner import checkout
+from leeroy.runner.checkout import address, environment, git
+from leeroy.runner.checkout.trouble import Trouble
 from tests.checkouts import Host
 from tests.gitservers import (
     HttpsGit,
@@ -319,10 +321,11 @@ def test_passing_trouble_is_asked_again(host: Host, https: HttpsGit) -> None:
     addresses = [
         f"{https.url}/broken/shop.git",
         f"https://localhost:{port}/shop.git",
-        "https://nowhere.invalid/shop.git",
+        "http://nowhere.invalid/shop.git",
     ]
 
-    outcomes = [run.wait() for run in [host.start(address) for address in addresses]]
+    runs = [host.start(url, token=CANARY) for url in addresses]
+    outcomes = [run.wait() for run in runs]
 
     assert [1, 1, 1] == [outcome.code for outcome in outcomes]
     assert [2, 2, 2] == [outcome.log.count("asking again in ") for outcome in outcomes]
@@ -331,6 +334,25 @@ def test_passing_trouble_is_asked_again(host: Host, https: HttpsGit) -> None:
     assert "503" in broken
     assert f"localhost:{port} did not answer as it should (" in dead
     assert "the name nowhere.invalid is not known here" in unknown
+    warned = ["nowhere.invalid gets the token unencrypted" in o.log for o in outcomes]
+    assert [False, False, True] == warned
+
+
+def test_a_silent_server_does_not_hold_a_slot_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that takes the connection and says nothing is given up (here after 0.2 s)."""
+    monkeypatch.setattr(git, "SILENCE_S", 0.2)
+    monkeypatch.setattr(git, "PAUSES_S", ())
+    with silent_server() as port:
+        where = address.parse(f"git://127.0.0.1:{port}/shop.git")
+        nothing = environment.Credentials(where, None, None)
+        ours = git.Git(where, nothing, {"PATH": os.environ["PATH"]}, str(tmp_path))
+
+        with pytest.raises(Trouble) as trouble:
+            ours.remote("ls-remote", where.url)
+
+    assert f"127.0.0.1:{port} did not answer as it should (timed out" in str(trouble.value)
 
 
 def test_credentials_are_for_their_owner_only(host: Host, shop: Repo) -> None:

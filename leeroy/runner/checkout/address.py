@@ -48,6 +48,11 @@ class Address:
         self.path = path
 
     @property
+    def loopback(self) -> bool:
+        """Whether the host is this machine."""
+        return self.host in ("localhost", "[::1]") or self.host.startswith("127.")
+
+    @property
     def place(self) -> str:
         """Who is asked, in words: the host, or this machine."""
         return self.host or "this machine"

@@ -135,7 +135,7 @@ def _drain(process: subprocess.Popen[bytes]) -> tuple[str, str, bool]:
     assert process.stdout is not None
     assert process.stderr is not None
     out, err, told = bytearray(), bytearray(), time.monotonic()
-    with selectors.DefaultSelector() as selector:
+    with process.stdout, process.stderr, selectors.DefaultSelector() as selector:
         selector.register(process.stdout, selectors.EVENT_READ)
         selector.register(process.stderr, selectors.EVENT_READ)
         while selector.get_map():
@@ -154,8 +154,6 @@ def _drain(process: subprocess.Popen[bytes]) -> tuple[str, str, bool]:
                     if time.monotonic() - told > 10:
                         told = time.monotonic()
                         say(trouble.printable(_text(bytearray(data)).split("\r")[-2:][0], 100))
-    process.stdout.close()
-    process.stderr.close()
     return _text(out), _text(err), False
 
 

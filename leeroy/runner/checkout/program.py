@@ -57,6 +57,8 @@ def _fulfil(wish: Wish, run_dir: str, *, online_check: bool) -> None:
     local = [path, os.path.join(path, ".git")] if wish.address.protocol == "file" else []
     private = Private(os.path.join(run_dir, "checkout-private"))
     credentials = Credentials(wish.address, wish.token, wish.ssh_key)
+    if credentials.token and wish.address.protocol == "http" and not wish.address.loopback:
+        say(f"warning: {wish.address.place} gets the token unencrypted; use https if it can")
     try:
         env = environment.make(
             wish.address,
@@ -105,6 +107,7 @@ def _checkout(git: Git, wish: Wish, run_dir: str) -> None:
 
 
 def _attempt(git: Git, wish: Wish, *, anew: bool) -> tuple[Mirror, str, Picture]:
+    mirrors.remove(wish.workspace)
     with Mirror(wish.mirror, git) as mirror:
         if anew:
             mirror.create()

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import os
 
-from .mirror import remove
 from .trouble import Trouble
 
 TYPE_CHECKING = False
@@ -14,12 +13,16 @@ if TYPE_CHECKING:
     from .git import Git
 
 
+LONG = 20_000
+"""Characters of a commit's message that are kept; who writes more writes no message."""
+
+
 class Picture:
     """The commit a workspace shows."""
 
     def __init__(self, text: str) -> None:
         self.commit, self.author, self.author_email, message = text.split("\0", 3)
-        self.message = message.strip("\n")
+        self.message = message.strip("\n")[:LONG]
 
     @property
     def subject(self) -> str:
@@ -29,12 +32,11 @@ class Picture:
 
 def borrow(git: Git, mirror: str, workspace: str) -> None:
     """
-    Make an empty workspace that uses the mirror's objects; whatever was there goes.
+    Make an empty workspace, where nothing is, that uses the mirror's objects.
 
     Its tags and origin/… branches are the mirror's, its origin is the
     repository's address without credentials.
     """
-    remove(workspace)
     os.makedirs(os.path.dirname(workspace), exist_ok=True)
     git.run(
         *("clone", "--quiet", "--shared", "--no-checkout", "--template=", "--end-of-options"),
