@@ -375,3 +375,27 @@ def test_a_request_that_makes_no_sense_is_refused(tmp_path: Path, text: str) -> 
     assert 1 == done.returncode
     assert 1 == len(done.stderr.splitlines())
     assert "the request" in done.stderr
+
+
+def test_a_missing_git_and_a_closed_disk_are_named(shop: Repo, tmp_path: Path) -> None:
+    """What this machine lacks is said in a sentence as well."""
+    without = Host(tmp_path / "bare", {"PATH": "/nowhere"}).checkout(shop.bare)
+    in_the_way = Host(tmp_path / "other")
+    in_the_way.data.mkdir()
+    (in_the_way.data / "mirrors").write_text("a file")
+    closed = in_the_way.checkout(shop.bare)
+
+    assert "git is not installed on this machine; install it\n" == without.error
+    assert 1 == closed.code
+    assert f"the checkout failed at {in_the_way.data}/mirrors" in closed.error
+    assert 1 == len(closed.error.splitlines())
+
+
+def test_a_token_of_two_lines_is_refused(host: Host) -> None:
+    """A token file with more than the token in it is named, its content is not."""
+    outcome = host.checkout("https://example.com/shop.git", token="canary\nmore")  # noqa: S106
+
+    assert 1 == outcome.code
+    assert "the token has a line break" in outcome.error
+    assert "canary" not in outcome.error
+    assert [checkout.REQUEST] == [path.name for path in outcome.run_dir.iterdir()]

@@ -41,12 +41,6 @@ class Git:
         self.folder = folder
         self._running: set[subprocess.Popen[bytes]] = set()
 
-    def __enter__(self) -> Git:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
     def close(self) -> None:
         """End what still runs."""
         for process in list(self._running):

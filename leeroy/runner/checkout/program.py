@@ -29,8 +29,11 @@ def main(args: list[str]) -> int:
     """
     Fulfil the request; 0 when the workspace shows the commit and checkout.json is there.
 
-    Anything else ends with 1 and one sentence on stderr, and no checkout.json.
+    Anything else ends with another code and one sentence on stderr, and no checkout.json.
     """
+    if not args or args == ["--online-check"]:
+        print("usage: checkout [--online-check] REQUEST.json", file=sys.stderr)
+        return 2
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     online_check = args[:1] == ["--online-check"]
     run_dir = os.environ.get("LEEROY_RUN_DIR") or os.path.dirname(os.path.abspath(args[-1]))
@@ -40,14 +43,13 @@ def main(args: list[str]) -> int:
     except (Refused, Trouble) as problem:
         print(problem, file=sys.stderr)
         return 1
-    except FileNotFoundError as exc:
-        if exc.filename != "git":
-            raise
-        print("git is not installed on this machine; install it", file=sys.stderr)
-        return 1
     except OSError as exc:
-        where = f"{exc.filename}: " if exc.filename else ""
-        print(f"the checkout failed: {where}{exc.strerror}", file=sys.stderr)
+        if isinstance(exc, FileNotFoundError) and exc.filename in ("git", "rm"):
+            sentence = f"{exc.filename} is not installed on this machine; install it"
+        else:
+            where = f" at {exc.filename}" if exc.filename else ""
+            sentence = f"the checkout failed{where}: {exc.strerror}; has this disk room and rights?"
+        print(sentence, file=sys.stderr)
         return 1
     return 0
 
@@ -55,10 +57,10 @@ def main(args: list[str]) -> int:
 def _fulfil(wish: Wish, run_dir: str, *, online_check: bool) -> None:
     path = wish.address.path
     local = [path, os.path.join(path, ".git")] if wish.address.protocol == "file" else []
-    private = Private(os.path.join(run_dir, "checkout-private"))
     credentials = Credentials(wish.address, wish.token, wish.ssh_key)
     if credentials.token and wish.address.protocol == "http" and not wish.address.loopback:
         say(f"warning: {wish.address.place} gets the token unencrypted; use https if it can")
+    private = Private(os.path.join(run_dir, "checkout-private"))
     try:
         env = environment.make(
             wish.address,
