@@ -1,7 +1,7 @@
 """
 Every error Leeroy raises on purpose: what is, why, and what to do about it.
 
-    LeeroyError                     the root; `code` for the API, `exit_code` for the CLI, `status` for HTTP
+    LeeroyError                     the root; `code` (API), `exit_code` (CLI), `status` (HTTP)
     ├── NotPossible                 the build's state does not allow it (too late)
     │   └── IllegalMove             the table of moves has no such move
     ├── Overtaken                   somebody moved the build first; read it again

@@ -66,7 +66,7 @@ TABLE: Final = (
         "a newer build took its place",
     ),
 )
-"""Every legal move.  `resolve_done` is the one move with two ends: which, depends on what is left to deploy."""
+"""Every legal move.  Only `resolve_done` has two ends: which, depends on what is left to deploy."""
 
 AFTER_STOP: Final = frozenset({M.requeue, M.lose, M.fail, M.cancel})
 """The only moves a running build may make once somebody asked to stop it."""
@@ -89,7 +89,7 @@ def destinations(state: State, move: Move) -> tuple[State, ...]:
     event = _machine().events.get(str(move))
     if event is None:
         return ()
-    return tuple(State(t.dest) for t in event.transitions.get(str(state), ()))
+    return tuple(State(str(t.dest)) for t in event.transitions.get(str(state), ()))
 
 
 @cache

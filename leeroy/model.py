@@ -35,9 +35,7 @@ class State(StrEnum):
         return self in OVER
 
 
-OVER = frozenset(
-    {State.done, State.failed, State.deploy_failed, State.cancelled, State.superseded}
-)
+OVER = frozenset({State.done, State.failed, State.deploy_failed, State.cancelled, State.superseded})
 """The states no build ever leaves."""
 
 HOLDING = frozenset({State.deploying, State.interrupted})
@@ -122,7 +120,8 @@ class Build:
     and swaps.  `place` orders builds of a pipeline; `environment` is the one
     whose deploy is announced or running.  `due_at` is when the loop must look
     at the row again; None: only after something else has happened.
-    `stop_at` is when somebody asked to stop it while it ran.
+    `stop_at` is when somebody asked to stop it while it ran.  `approved_by`
+    let the tests of a fork's pull request start.
     """
 
     id: int
@@ -133,6 +132,7 @@ class Build:
     branch: str | None
     tag: str | None
     commit: str | None
+    default_branch: str | None
     pull_request: int | None
     fork: bool
     message: str | None
@@ -143,6 +143,7 @@ class Build:
     deploys: bool
     deploy_to: str | None
     without_grace: bool
+    approved_by: str | None
     state: State
     version: int
     host: str | None
@@ -209,7 +210,8 @@ class Deploy:
     One build's deploy to one environment, from its announcement to its outcome.
 
     `key` is LEEROY_DEPLOY: the same in every attempt.  `announced_at` is None
-    while the build waits for its turn, before its grace period can start.
+    while the build waits for its turn, before its grace period can start;
+    `watcher` is the host whose process measures that period.
     `heard_at` is when the first listening target accepted the announcement,
     `deploy_at` the earliest start by the wall clock (for people; the decision
     uses a monotonic clock).  `approved_by` and `held_by` are bound to this
@@ -221,6 +223,7 @@ class Deploy:
     key: str
     announced_seq: int | None
     announced_at: datetime | None
+    watcher: str | None
     heard_at: datetime | None
     heard_by: str | None
     deploy_at: datetime | None
@@ -302,7 +305,7 @@ class Delivery:
 @dataclass(frozen=True, kw_only=True)
 class Notice:
     """
-    One row of the outbox: one event for one target.
+    One row of the outbox: one event for one target; `urgent` is an announcement.
 
     `target` is the `to` of the `[[notify]]` block, as written (a name such as
     `env:OPS_MAIL` or an Apprise URL).  `accepted` lists recipients of the
@@ -313,6 +316,7 @@ class Notice:
     build_id: int
     seq: int
     target: str
+    urgent: bool
     state: str
     attempts: int
     accepted: tuple[str, ...]

@@ -102,7 +102,7 @@ class HttpsGit:
     log: Path
     host: str = "localhost"
     user: str = "x-access-token"
-    token: str = "canary-token-5up3r"  # noqa: S105 - made for the test
+    token: str = "canary-token-5up3r"
 
     def public(self, name: str = "shop") -> str:
         """The address that needs no login."""

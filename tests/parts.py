@@ -1,4 +1,4 @@
-"""The real parts tests stand on (servers, browsers, tools), and what happens when one is missing."""
+"""The real parts tests stand on (servers, browsers, tools), and what a missing one means."""
 
 from __future__ import annotations
 

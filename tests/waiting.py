@@ -19,5 +19,7 @@ def until(
         if value:
             return value
         if time.monotonic() > deadline:
-            raise AssertionError(f"not within {timeout:g} s: {what or condition!r} (last: {value!r})")
+            raise AssertionError(
+                f"not within {timeout:g} s: {what or condition!r} (last: {value!r})"
+            )
         time.sleep(pause)

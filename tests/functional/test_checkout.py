@@ -90,7 +90,7 @@ def test_a_short_commit_of_several_is_refused(host: Host, shop: Repo) -> None:
     seen: dict[str, int] = {}
     for number in range(200_000):
         text = f"tree {tree}\nauthor a <a> {number} +0000\ncommitter a <a> {number} +0000\n\nx\n"
-        digits = hashlib.sha1(b"commit %d\0" % len(text) + text.encode()).hexdigest()[:7]  # noqa: S324
+        digits = hashlib.sha1(b"commit %d\0" % len(text) + text.encode()).hexdigest()[:7]
         if digits in seen:
             break
         seen[digits] = number
@@ -393,7 +393,7 @@ def test_a_missing_git_and_a_closed_disk_are_named(shop: Repo, tmp_path: Path) -
 
 def test_a_token_of_two_lines_is_refused(host: Host) -> None:
     """A token file with more than the token in it is named, its content is not."""
-    outcome = host.checkout("https://example.com/shop.git", token="canary\nmore")  # noqa: S106
+    outcome = host.checkout("https://example.com/shop.git", token="canary\nmore")
 
     assert 1 == outcome.code
     assert "the token has a line break" in outcome.error

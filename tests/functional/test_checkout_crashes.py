@@ -29,7 +29,7 @@ def shop(tmp_path: Path) -> Repo:
 
 def a_big_change(repo: Repo, seed: int) -> str:
     """A commit of some hundred files that do not compress."""
-    noise = random.Random(seed)  # noqa: S311 - only noise
+    noise = random.Random(seed)
     for number in range(200):
         folder = repo.work / f"{seed}-{number % 7}"
         folder.mkdir(exist_ok=True)

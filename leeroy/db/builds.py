@@ -1,0 +1,260 @@
+"""The rows of `builds` and `events`: what every build is, and every move it made."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import Connection, Row, bindparam, func, select, update
+
+from leeroy.db.engine import touch
+from leeroy.db.tables import builds, events
+from leeroy.machine import AFTER_STOP
+from leeroy.model import OVER, Build, Event, Move, State
+
+_FIELDS = tuple(column.name for column in builds.columns)
+_ALL = select(builds)
+_GET = _ALL.where(builds.c.id == bindparam("id"))
+_LOCK = _GET.with_for_update()
+_INSERT = builds.insert()
+_EVENT = events.insert()
+
+
+def build_of(row: Row[Any]) -> Build:
+    """The frozen picture of a row."""
+    values = dict(zip(_FIELDS, row, strict=True))
+    values["state"] = State(values["state"])
+    return Build(**values)
+
+
+def next_id(conn: Connection) -> int:
+    """The number the next build gets; nobody else gets it."""
+    if conn.dialect.name == "sqlite":
+        sql = "SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'builds'), 0) + 1"
+    else:
+        sql = "SELECT nextval(pg_get_serial_sequence('builds', 'id'))"
+    return int(conn.exec_driver_sql(sql).scalar_one())
+
+
+def add(conn: Connection, **values: Any) -> Build:
+    """A new queued build with its first event still to be added; *values* are its columns."""
+    row: dict[str, Any] = dict.fromkeys(_FIELDS) | values
+    conn.execute(_INSERT, row)
+    touch(conn, "builds")
+    return Build(**row)
+
+
+def get(conn: Connection, build_id: int, *, lock: bool = False) -> Build | None:
+    """The build; with *lock* nobody else may write it before this transaction ends."""
+    row = conn.execute(_LOCK if lock else _GET, {"id": build_id}).first()
+    return None if row is None else build_of(row)
+
+
+def move(conn: Connection, build: Build, to: State, changes: dict[str, Any], how: Move) -> bool:
+    """
+    Compare and swap a build's state and version.
+
+    False means that somebody moved it first, or asked it to stop and *how* is
+    none of the moves possible after that: nothing was written.
+    """
+    columns = builds.c
+    statement = update(builds).where(
+        columns.id == bindparam("b_id"), columns.version == bindparam("b_version")
+    )
+    if how not in AFTER_STOP and build.state in (State.building, State.deploying):
+        statement = statement.where(columns.stop_at.is_(None))
+    values = {"state": str(to), "version": build.version + 1, **changes}
+    parameters = {"b_id": build.id, "b_version": build.version}
+    return conn.execute(statement.values(values), parameters).rowcount == 1
+
+
+def add_event(conn: Connection, event: Event) -> None:
+    """Write down one move; the schema refuses it where the history forbids it."""
+    conn.execute(
+        _EVENT,
+        {
+            "build_id": event.build_id,
+            "seq": event.seq,
+            "prev_seq": event.seq - 1 if event.seq > 1 else None,
+            "move": str(event.move),
+            "from_state": None if event.from_state is None else str(event.from_state),
+            "to_state": str(event.to_state),
+            "environment": event.environment,
+            "actor": event.actor,
+            "reason": event.reason,
+            "at": event.at,
+        },
+    )
+
+
+def change(conn: Connection, build_id: int, **values: Any) -> None:
+    """Set columns that belong to no move (what the checkout resolved, when it is due)."""
+    conn.execute(update(builds).where(builds.c.id == build_id).values(**values))
+
+
+def ask_to_stop(
+    conn: Connection, build: Build, at: datetime, actor: str, reason: str | None
+) -> bool:
+    """Write down that a running build is to stop; False means that it was moved meanwhile."""
+    columns = builds.c
+    statement = update(builds).where(columns.id == build.id, columns.version == build.version)
+    values = {"stop_at": at, "stop_actor": actor, "stop_reason": reason}
+    touch(conn, "builds")
+    return conn.execute(statement.values(values)).rowcount == 1
+
+
+def queued(conn: Connection, limit: int) -> list[Build]:
+    """The builds that wait for a slot, in the order in which they will get one."""
+    statement = (
+        _ALL.where(builds.c.state == State.queued).order_by(builds.c.id).limit(limit)
+    ).with_for_update(skip_locked=True)
+    return [build_of(row) for row in conn.execute(statement)]
+
+
+def due(conn: Connection, now: datetime, states: Sequence[State]) -> list[Build]:
+    """The builds the loop must look at by now, oldest place first."""
+    statement = _ALL.where(builds.c.due_at <= now, builds.c.state.in_(states))
+    return [build_of(row) for row in conn.execute(statement.order_by(builds.c.place))]
+
+
+def next_due(conn: Connection) -> datetime | None:
+    """When the loop must look again, unless something happens before."""
+    return conn.execute(select(func.min(builds.c.due_at))).scalar()
+
+
+def in_state(conn: Connection, *states: State) -> list[Build]:
+    """Every build in one of *states*, oldest place first."""
+    statement = _ALL.where(builds.c.state.in_(states)).order_by(builds.c.place, builds.c.id)
+    return [build_of(row) for row in conn.execute(statement)]
+
+
+def at_environment(
+    conn: Connection, pipeline: str, environment: str, *states: State
+) -> list[Build]:
+    """The builds in one of *states* at that environment, oldest place first."""
+    statement = _ALL.where(
+        builds.c.pipeline == pipeline,
+        builds.c.environment == environment,
+        builds.c.state.in_(states),
+    )
+    return [build_of(row) for row in conn.execute(statement.order_by(builds.c.place))]
+
+
+def older_tags(conn: Connection, build: Build) -> list[int]:
+    """The unfinished tag builds of the same pipeline with a smaller place."""
+    statement = select(builds.c.id).where(
+        builds.c.pipeline == build.pipeline,
+        builds.c.tag.is_not(None),
+        builds.c.place < build.place,
+        builds.c.id != build.id,
+        builds.c.deploys,
+        builds.c.state.not_in(sorted(OVER)),
+    )
+    return list(conn.execute(statement.order_by(builds.c.place)).scalars())
+
+
+def queued_on_branch(conn: Connection, build: Build) -> list[Build]:
+    """The queued builds of the same pipeline and branch with a smaller place."""
+    statement = _ALL.where(
+        builds.c.state == State.queued,
+        builds.c.pipeline == build.pipeline,
+        builds.c.branch == build.branch,
+        builds.c.place < build.place,
+    )
+    return [build_of(row) for row in conn.execute(statement)]
+
+
+def slots_taken(conn: Connection, host: str) -> set[int]:
+    """The slots in which this host's builds run."""
+    statement = select(builds.c.slot).where(builds.c.state == State.building, builds.c.host == host)
+    return {int(slot) for slot in conn.execute(statement).scalars() if slot is not None}
+
+
+def running_of(conn: Connection, pipeline: str) -> int:
+    """How many builds of a pipeline are building, on all hosts."""
+    statement = select(func.count()).where(
+        builds.c.state == State.building, builds.c.pipeline == pipeline
+    )
+    return int(conn.execute(statement).scalar_one())
+
+
+def nudge(conn: Connection, now: datetime, *, pipeline: str | None = None) -> None:
+    """Make the loop look at every deploy that waits (of one pipeline) at once."""
+    statement = update(builds).where(builds.c.state == State.deploy_pending)
+    if pipeline is not None:
+        statement = statement.where(builds.c.pipeline == pipeline)
+    conn.execute(statement.values(due_at=now))
+    touch(conn, "builds")
+
+
+def latest(
+    conn: Connection,
+    *,
+    pipeline: str | None = None,
+    branch: str | None = None,
+    state: State | None = None,
+    before: int | None = None,
+    limit: int = 30,
+) -> list[Build]:
+    """The newest builds first; *before* is the id that ended the page before."""
+    statement = _ALL.order_by(builds.c.id.desc()).limit(limit)
+    if pipeline is not None:
+        statement = statement.where(builds.c.pipeline == pipeline)
+    if branch is not None:
+        statement = statement.where(builds.c.branch == branch)
+    if state is not None:
+        statement = statement.where(builds.c.state == state)
+    if before is not None:
+        statement = statement.where(builds.c.id < before)
+    return [build_of(row) for row in conn.execute(statement)]
+
+
+def counts(conn: Connection) -> dict[State, int]:
+    """How many builds are in each state."""
+    statement = select(builds.c.state, func.count()).group_by(builds.c.state)
+    return {State(state): count for state, count in conn.execute(statement)}
+
+
+def last_on_branch(conn: Connection, pipeline: str, branch: str | None) -> Build | None:
+    """The newest build of a pipeline (and branch) whose tests have ended, for its badge."""
+    ended = [s for s in State if s not in (State.queued, State.building, State.superseded)]
+    statement = _ALL.where(builds.c.pipeline == pipeline, builds.c.state.in_(ended))
+    if branch is not None:
+        statement = statement.where(builds.c.branch == branch)
+    row = conn.execute(statement.order_by(builds.c.id.desc()).limit(1)).first()
+    return None if row is None else build_of(row)
+
+
+def history(conn: Connection, build_id: int) -> list[Event]:
+    """Every move a build made, first to last."""
+    statement = select(events).where(events.c.build_id == build_id).order_by(events.c.seq)
+    return [event_of(row) for row in conn.execute(statement)]
+
+
+def event(conn: Connection, build_id: int, seq: int) -> Event | None:
+    """One move of a build."""
+    statement = select(events).where(events.c.build_id == build_id, events.c.seq == seq)
+    row = conn.execute(statement).first()
+    return None if row is None else event_of(row)
+
+
+def event_of(row: Row[Any]) -> Event:
+    """The frozen picture of an event's row."""
+    return Event(
+        build_id=row.build_id,
+        seq=row.seq,
+        move=Move(row.move),
+        from_state=None if row.from_state is None else State(row.from_state),
+        to_state=State(row.to_state),
+        environment=row.environment,
+        actor=row.actor,
+        reason=row.reason,
+        at=row.at,
+    )
+
+
+def delete(conn: Connection, build_id: int) -> None:
+    """Forget a build with its events, steps, logs and notices (retention)."""
+    conn.execute(sa.delete(builds).where(builds.c.id == build_id))

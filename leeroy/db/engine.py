@@ -1,0 +1,398 @@
+"""
+The database: who may write when, and what a commit promises.
+
+SQLite has one writer thread; it commits what has gathered in one transaction
+(group commit), and nobody is answered before that commit is on the disk.
+PostgreSQL has a small pool and a transaction for each piece of work.  A piece
+of work is a function of an open connection; it may be run a second time after
+a rollback, so it must not touch anything but the database.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy import Connection, Engine, event
+from sqlalchemy.exc import DBAPIError, IntegrityError
+
+from leeroy.errors import LeeroyError, Unavailable
+
+T = TypeVar("T")
+Work = Callable[[Connection], T]
+Job = tuple[Work[Any], "Future[Any]"]
+
+GATHER = 64
+"""At most so many pieces of work share one commit."""
+
+POLL_S = 0.5
+"""How often an idle SQLite writer looks whether another process wrote."""
+
+
+def touch(conn: Connection, *what: str) -> None:
+    """Note what this transaction makes due ("builds", "outbox"); told to `on_commit`."""
+    conn.info.setdefault("touched", set()).update(what)
+
+
+class Database:
+    """
+    A database that is open.
+
+    `on_commit(touched)` is called from a database thread after each commit
+    that made something due, and with {"builds", "outbox"} when another process
+    wrote.  `on_broken(error)` is called once when a write may or may not have
+    reached the disk: the process must stop then, and read the rows anew.
+
+    Raises (from every method):
+        Unavailable: The database does not answer, or cannot store; nothing was promised.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        on_commit: Callable[[frozenset[str]], None] | None = None,
+        on_broken: Callable[[Exception], None] | None = None,
+        writers: int = 4,
+    ) -> None:
+        self.url = sa.make_url(url)
+        self.is_sqlite = self.url.get_backend_name() == "sqlite"
+        self.label = label(self.url)
+        self.on_commit = on_commit
+        self.on_broken = on_broken
+        self.broken: Exception | None = None
+        self._closing = False
+        if self.is_sqlite:
+            self._reading = sqlite_engine(self.url, "BEGIN")
+            self._writer: _SqliteWriter | None = _SqliteWriter(self)
+            self._pool: ThreadPoolExecutor | None = None
+        else:
+            self._reading = postgres_engine(self.url, writers + 2)
+            self._writer = None
+            self._pool = ThreadPoolExecutor(writers, "leeroy-db")
+            self._listener: _Listener | None = None
+
+    def submit(self, work: Work[T]) -> Future[T]:
+        """Run *work* in a writing transaction; the future is done after the commit."""
+        future: Future[T] = Future()
+        if self.broken or self._closing:
+            future.set_exception(self._unavailable(self.broken))
+        elif self._writer is not None:
+            self._writer.put((work, future))
+        else:
+            assert self._pool is not None
+            self._pool.submit(self._run_postgres, work, future)
+        return future
+
+    def transact(self, work: Work[T]) -> T:
+        """Run *work* in a writing transaction and wait for its commit."""
+        return self.submit(work).result()
+
+    def read(self, work: Work[T]) -> T:
+        """Run *work* on one consistent picture, in the caller's thread, beside any writer."""
+        try:
+            with self._reading.connect() as conn, conn.begin():
+                return work(conn)
+        except DBAPIError as exc:
+            raise self._unavailable(exc) from exc
+
+    def listen(self) -> None:
+        """Also tell `on_commit` of what other processes commit."""
+        if self._writer is not None:
+            self._writer.listening = True
+        else:
+            self._listener = _Listener(self)
+
+    def close(self) -> None:
+        """Commit what was submitted, then let go of every connection."""
+        self._closing = True
+        if self._writer is not None:
+            self._writer.stop()
+        else:
+            assert self._pool is not None
+            if self._listener is not None:
+                self._listener.stop()
+            self._pool.shutdown()
+        self._reading.dispose()
+
+    def _run_postgres(self, work: Work[T], future: Future[T]) -> None:
+        for attempt in (1, 2, 3):
+            try:
+                with self._reading.connect() as conn:
+                    conn.info.pop("touched", None)
+                    with conn.begin():
+                        value = work(conn)
+                        touched = frozenset(conn.info.pop("touched", ()))
+                        if touched:
+                            conn.exec_driver_sql(f"NOTIFY leeroy, '{' '.join(sorted(touched))}'")
+                break
+            except DBAPIError as exc:
+                # A deadlock's victim was rolled back whole, so it may simply try again.
+                if attempt < 3 and getattr(exc.orig, "sqlstate", "") in ("40P01", "40001"):
+                    continue
+                fail = exc if isinstance(exc, IntegrityError) else self._unavailable(exc)
+                future.set_exception(fail)
+                return
+            except BaseException as exc:
+                future.set_exception(exc)
+                return
+        future.set_result(value)
+        self.tell(touched)
+
+    def tell(self, touched: frozenset[str]) -> None:
+        """Call `on_commit` for *touched*."""
+        if touched and self.on_commit is not None:
+            self.on_commit(touched)
+
+    def _unavailable(self, cause: Exception | None) -> Unavailable:
+        why = str(getattr(cause, "orig", None) or cause or "it is being closed").strip()
+        return Unavailable(f"the database {self.label} does not answer: {why.splitlines()[0]}")
+
+
+def label(url: sa.URL) -> str:
+    """The database as messages name it, without its password."""
+    if url.get_backend_name() == "sqlite":
+        return str(url.database)
+    return url.render_as_string(hide_password=True)
+
+
+def sqlite_engine(url: sa.URL, begin: str) -> Engine:
+    """An engine whose transactions start with *begin*, set up to survive a power cut."""
+    engine = sa.create_engine(url, connect_args={"check_same_thread": False, "timeout": 10.0})
+
+    @event.listens_for(engine, "connect")
+    def connect(dbapi: Any, _record: Any) -> None:
+        dbapi.isolation_level = None  # the driver's own BEGIN would be a deferred one
+        cursor = dbapi.cursor()
+        # auto_vacuum has an effect only on an empty file and before WAL.
+        cursor.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        cursor.execute("PRAGMA journal_mode = WAL")
+        cursor.execute("PRAGMA synchronous = FULL")  # NORMAL loses acknowledged rows in a power cut
+        cursor.execute("PRAGMA foreign_keys = ON")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def start(conn: Connection) -> None:
+        conn.exec_driver_sql(begin)
+
+    return engine
+
+
+def postgres_engine(url: sa.URL, size: int) -> Engine:
+    """A small pool whose connections notice a dead peer within seconds."""
+    try:
+        import psycopg  # noqa: F401
+    except ImportError as exc:
+        raise Unavailable(
+            "PostgreSQL needs the extra leeroy[postgres]: `pip install 'leeroy[postgres]'`"
+        ) from exc
+    return sa.create_engine(
+        url,
+        pool_size=size,
+        max_overflow=0,
+        pool_timeout=10,
+        pool_pre_ping=True,
+        connect_args={
+            "connect_timeout": 3,
+            "keepalives_idle": 2,
+            "keepalives_interval": 1,
+            "keepalives_count": 3,
+            "tcp_user_timeout": 4000,
+            "options": "-c statement_timeout=30000 -c lock_timeout=10000"
+            " -c idle_in_transaction_session_timeout=60000 -c synchronous_commit=on",
+        },
+    )
+
+
+_FATAL = ("SQLITE_IOERR", "SQLITE_CORRUPT", "SQLITE_NOTADB")
+
+
+class _SqliteWriter:
+    """The one thread that writes; what waits shares a commit, each behind its own savepoint."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._queue: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._engine = sqlite_engine(database.url, "BEGIN IMMEDIATE")
+        self._conn: Connection | None = None
+        self._version: int | None = None
+        self.listening = False
+        self._thread = threading.Thread(target=self._loop, name="leeroy-writer", daemon=True)
+        self._thread.start()
+
+    def put(self, job: Job) -> None:
+        self._queue.put(job)
+
+    def stop(self) -> None:
+        self._queue.put(None)
+        self._thread.join()
+
+    def _loop(self) -> None:
+        while True:
+            try:
+                first = self._queue.get(timeout=POLL_S if self.listening else None)
+            except queue.Empty:
+                self._look()
+                continue
+            jobs: list[Job] = []
+            stopping = first is None
+            if first is not None:
+                jobs.append(first)
+            while len(jobs) < GATHER:
+                try:
+                    more = self._queue.get_nowait()
+                except queue.Empty:
+                    break
+                if more is None:
+                    stopping = True
+                else:
+                    jobs.append(more)
+            if jobs:
+                self._write(jobs)
+            if stopping:
+                if self._conn is not None:
+                    self._conn.close()
+                self._engine.dispose()
+                return
+
+    def _look(self) -> None:
+        """Whether another process committed since the last look (`PRAGMA data_version`)."""
+        try:
+            conn = self._open()
+            cursor = conn.connection.dbapi_connection.cursor()  # type: ignore[union-attr]
+            version = cursor.execute("PRAGMA data_version").fetchone()[0]
+            cursor.close()
+        except Exception:
+            self._drop()
+            return
+        seen, self._version = self._version, version
+        if seen is not None and seen != version:
+            self._database.tell(frozenset({"builds", "outbox"}))
+
+    def _open(self) -> Connection:
+        if self._conn is None:
+            self._conn = self._engine.connect()
+        return self._conn
+
+    def _drop(self) -> None:
+        conn, self._conn = self._conn, None
+        self._version = None
+        if conn is not None:
+            with contextlib.suppress(Exception):
+                conn.invalidate()
+                conn.close()
+
+    def _write(self, jobs: list[Job]) -> None:
+        if self._database.broken is not None:
+            self._fail(jobs, self._database.broken)
+            return
+        try:
+            touched, answers = self._commit(jobs)
+        except IntegrityError as exc:
+            # A constraint that only the COMMIT checks: find out whose it was.
+            if len(jobs) == 1:
+                jobs[0][1].set_exception(exc)
+                return
+            for job in jobs:
+                self._write([job])
+            return
+        except Exception as exc:
+            self._drop()
+            orig = getattr(exc, "orig", exc)
+            if str(getattr(orig, "sqlite_errorname", "")).startswith(_FATAL):
+                # The commit may or may not have landed: only a fresh start can tell.
+                self._database.broken = exc
+                if self._database.on_broken is not None:
+                    self._database.on_broken(exc)
+            self._fail(jobs, exc)
+            return
+        for (_, future), (value, error) in zip(jobs, answers, strict=True):
+            if error is not None:
+                future.set_exception(error)
+            else:
+                future.set_result(value)
+        self._database.tell(touched)
+
+    def _fail(self, jobs: list[Job], cause: Exception) -> None:
+        for _, future in jobs:
+            future.set_exception(self._database._unavailable(cause))
+
+    def _commit(self, jobs: list[Job]) -> tuple[frozenset[str], list[tuple[Any, Exception | None]]]:
+        conn = self._open()
+        conn.info.pop("touched", None)
+        answers: list[tuple[Any, Exception | None]] = []
+        transaction = conn.begin()
+        try:
+            if len(jobs) == 1:
+                answers.append((jobs[0][0](conn), None))
+            else:
+                for work, _ in jobs:
+                    answers.append(self._behind_savepoint(conn, work))
+            transaction.commit()
+        except BaseException as exc:
+            transaction.rollback()
+            if len(jobs) == 1 and isinstance(exc, LeeroyError | AssertionError | ValueError):
+                return frozenset(), [(None, exc)]
+            if len(jobs) == 1 and isinstance(exc, Exception) and not isinstance(exc, DBAPIError):
+                return frozenset(), [(None, exc)]
+            raise
+        return frozenset(conn.info.pop("touched", ())), answers
+
+    @staticmethod
+    def _behind_savepoint(conn: Connection, work: Work[Any]) -> tuple[Any, Exception | None]:
+        conn.exec_driver_sql("SAVEPOINT work")
+        try:
+            value = work(conn)
+        except DBAPIError as exc:
+            if not isinstance(exc, IntegrityError):
+                raise
+            conn.exec_driver_sql("ROLLBACK TO work")
+            return None, exc
+        except Exception as exc:
+            conn.exec_driver_sql("ROLLBACK TO work")
+            return None, exc
+        finally_value = value
+        conn.exec_driver_sql("RELEASE work")
+        return finally_value, None
+
+
+class _Listener:
+    """Follows PostgreSQL's NOTIFY on a connection of its own; connects again when it is lost."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._loop, name="leeroy-listen", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopped.set()
+        self._thread.join(timeout=3)
+
+    def _loop(self) -> None:
+        import psycopg
+
+        url = self._database.url.set(drivername="postgresql").render_as_string(hide_password=False)
+        while not self._stopped.is_set():
+            try:
+                with psycopg.connect(
+                    url,
+                    autocommit=True,
+                    connect_timeout=3,
+                    keepalives_idle=2,
+                    keepalives_interval=1,
+                    keepalives_count=3,
+                    tcp_user_timeout=4000,
+                ) as conn:
+                    conn.execute("LISTEN leeroy")
+                    # look as well: a NOTIFY sent while we connected is lost
+                    self._database.tell(frozenset({"builds", "outbox"}))
+                    while not self._stopped.is_set():
+                        for notify in conn.notifies(timeout=1.0):
+                            self._database.tell(frozenset(notify.payload.split()))
+            except psycopg.Error:
+                self._stopped.wait(1.0)

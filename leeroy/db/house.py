@@ -1,0 +1,172 @@
+"""The rows around the builds: hosts, pipelines in force, deliveries, tokens, audit, settings."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import Connection, select, update
+
+from leeroy.db.engine import touch
+from leeroy.db.tables import audit, deliveries, hosts, pipelines, settings, tokens
+from leeroy.model import Role
+
+
+@dataclass(frozen=True)
+class Shelved:
+    """A pipeline as the database knows it: its last good text, and what is wrong with its file."""
+
+    name: str
+    text: str | None
+    mistakes: str | None
+    present: bool
+
+
+@dataclass(frozen=True)
+class Token:
+    """A token's name and role; of the token itself only a hash is stored."""
+
+    name: str
+    role: Role
+    sha256: str
+    created_at: datetime
+
+
+def _upsert(conn: Connection, table: sa.Table, keys: tuple[str, ...], row: dict[str, Any]) -> None:
+    if conn.dialect.name == "sqlite":
+        from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+
+        statement: Any = sqlite_insert(table).values(**row)
+    else:
+        from sqlalchemy.dialects.postgresql import insert as postgres_insert
+
+        statement = postgres_insert(table).values(**row)
+    changes = {name: value for name, value in row.items() if name not in keys}
+    conn.execute(statement.on_conflict_do_update(index_elements=list(keys), set_=changes))
+
+
+def beat(conn: Connection, host_id: str, name: str, boot_id: str, now: datetime) -> datetime | None:
+    """Say that a host is alive; returns when it last said so."""
+    before = conn.execute(select(hosts.c.beat_at).where(hosts.c.id == host_id)).scalar()
+    row = {"id": host_id, "name": name, "boot_id": boot_id, "beat_at": now}
+    _upsert(conn, hosts, ("id",), row)
+    return before
+
+
+def shelve(
+    conn: Connection,
+    name: str,
+    now: datetime,
+    *,
+    text: str | None,
+    mistakes: str | None,
+    present: bool = True,
+) -> None:
+    """Write down a pipeline file as it was seen; without *text* its last good one stays."""
+    row: dict[str, Any] = {
+        "name": name,
+        "mistakes": mistakes,
+        "changed_at": now,
+        "present": present,
+    }
+    if text is not None:
+        row["text"] = text
+    _upsert(conn, pipelines, ("name",), row)
+    touch(conn, "builds")
+
+
+def shelf(conn: Connection) -> dict[str, Shelved]:
+    """Every pipeline that was ever seen, by name."""
+    statement = select(pipelines).order_by(pipelines.c.name)
+    return {
+        row.name: Shelved(row.name, row.text, row.mistakes, row.present)
+        for row in conn.execute(statement)
+    }
+
+
+def delivery(conn: Connection, forge: str, delivery_id: str) -> tuple[list[int], str | None] | None:
+    """What a delivery was answered (builds, reason); None when it was never seen."""
+    statement = select(deliveries.c.builds, deliveries.c.reason).where(
+        deliveries.c.forge == forge, deliveries.c.id == delivery_id
+    )
+    row = conn.execute(statement).first()
+    return None if row is None else (json.loads(row.builds), row.reason)
+
+
+def add_delivery(
+    conn: Connection,
+    forge: str,
+    delivery_id: str,
+    now: datetime,
+    builds: list[int],
+    reason: str | None,
+) -> None:
+    """Write down a delivery with its answer, in the transaction of its builds."""
+    conn.execute(
+        deliveries.insert(),
+        {
+            "forge": forge,
+            "id": delivery_id,
+            "at": now,
+            "builds": json.dumps(builds),
+            "reason": reason,
+        },
+    )
+
+
+def last_delivery(conn: Connection) -> datetime | None:
+    """When the last delivery came."""
+    return conn.execute(select(sa.func.max(deliveries.c.at))).scalar()
+
+
+def setting(conn: Connection, key: str) -> str | None:
+    """A setting Leeroy made for itself."""
+    return conn.execute(select(settings.c.value).where(settings.c.key == key)).scalar()
+
+
+def set_setting(conn: Connection, key: str, value: str) -> None:
+    """Keep a setting."""
+    _upsert(conn, settings, ("key",), {"key": key, "value": value})
+
+
+def add_token(conn: Connection, name: str, role: Role, sha256: str, now: datetime) -> None:
+    """Store a token's hash under a name; raises IntegrityError when the name is taken."""
+    conn.execute(
+        tokens.insert(), {"name": name, "role": str(role), "sha256": sha256, "created_at": now}
+    )
+
+
+def remove_token(conn: Connection, name: str) -> bool:
+    """Forget a token; False means there was none of that name."""
+    return conn.execute(sa.delete(tokens).where(tokens.c.name == name)).rowcount == 1
+
+
+def all_tokens(conn: Connection) -> list[Token]:
+    """Every token, by name."""
+    statement = select(tokens).order_by(tokens.c.name)
+    return [
+        Token(row.name, Role(row.role), row.sha256, row.created_at)
+        for row in conn.execute(statement)
+    ]
+
+
+def note(
+    conn: Connection, now: datetime, actor: str, act: str, subject: str, detail: str | None = None
+) -> None:
+    """Add a line to the audit: what a person did that is no move of a build."""
+    row = {"at": now, "actor": actor, "act": act, "subject": subject, "detail": detail}
+    conn.execute(audit.insert(), row)
+
+
+def notes(conn: Connection, limit: int = 100) -> list[dict[str, Any]]:
+    """The newest lines of the audit."""
+    statement = select(audit).order_by(audit.c.id.desc()).limit(limit)
+    return [dict(row._mapping) for row in conn.execute(statement)]
+
+
+def pretend_seen(conn: Connection, host_id: str, at: datetime) -> None:
+    """Set when a host was last seen (a planned stop counts as seen)."""
+    conn.execute(update(hosts).where(hosts.c.id == host_id).values(beat_at=at))

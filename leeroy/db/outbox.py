@@ -1,0 +1,205 @@
+"""The rows of `outbox`: one notice for each event and target, until it is sent or given up."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import Connection, Row, func, select, update
+
+from leeroy.db.engine import touch
+from leeroy.db.tables import events, outbox
+from leeroy.model import Event, Notice, State
+
+_INSERT = outbox.insert()
+
+
+def notice_of(row: Row[Any]) -> Notice:
+    """The frozen picture of a row."""
+    return Notice(
+        id=row.id,
+        build_id=row.build_id,
+        seq=row.seq,
+        target=row.target,
+        urgent=row.urgent,
+        state=row.state,
+        attempts=row.attempts,
+        accepted=tuple(json.loads(row.accepted)),
+        next_try_at=row.next_try_at,
+        last_error=row.last_error,
+        created_at=row.created_at,
+        sent_at=row.sent_at,
+    )
+
+
+def add(conn: Connection, event: Event, targets: Iterable[str], *, urgent: bool) -> None:
+    """One notice of *event* for each target, in the transaction of the move itself."""
+    rows = [
+        {
+            "build_id": event.build_id,
+            "seq": event.seq,
+            "target": target,
+            "urgent": urgent,
+            "state": "waiting",
+            "attempts": 0,
+            "accepted": "[]",
+            "next_try_at": event.at,
+            "created_at": event.at,
+        }
+        for target in dict.fromkeys(targets)
+    ]
+    if rows:
+        conn.execute(_INSERT, rows)
+        touch(conn, "outbox")
+
+
+def claim(conn: Connection, now: datetime, limit: int, who: str) -> list[Notice]:
+    """
+    The notices to send now, marked as *who*'s.
+
+    Of each build and target only the oldest that waits; announcements first.
+    What another sender claimed is left alone until `release`.
+    """
+    earlier = outbox.alias("earlier")
+    blocked = sa.exists().where(
+        earlier.c.build_id == outbox.c.build_id,
+        earlier.c.target == outbox.c.target,
+        earlier.c.state == "waiting",
+        earlier.c.seq < outbox.c.seq,
+        earlier.c.urgent >= outbox.c.urgent,
+    )
+    overtaken = sa.exists().where(
+        earlier.c.build_id == outbox.c.build_id,
+        earlier.c.target == outbox.c.target,
+        earlier.c.state == "waiting",
+        earlier.c.id != outbox.c.id,
+        earlier.c.claimed_by.is_not(None),
+    )
+    statement = (
+        select(outbox)
+        .where(
+            outbox.c.state == "waiting",
+            outbox.c.claimed_by.is_(None),
+            outbox.c.next_try_at <= now,
+            ~blocked,
+            ~overtaken,
+        )
+        .order_by(outbox.c.urgent.desc(), outbox.c.id)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    found = [notice_of(row) for row in conn.execute(statement)]
+    # Two rows of one build and target may both be free to go (an announcement and an older
+    # notice): one at a time, so that the target sees the announcement first.
+    first: dict[tuple[int, str], Notice] = {}
+    for notice in found:
+        first.setdefault((notice.build_id, notice.target), notice)
+    chosen = list(first.values())
+    if chosen:
+        ids = [notice.id for notice in chosen]
+        conn.execute(update(outbox).where(outbox.c.id.in_(ids)).values(claimed_by=who))
+    return chosen
+
+
+def release(conn: Connection, who: str) -> None:
+    """What *who* had claimed may be sent by anybody again (its process died)."""
+    conn.execute(
+        update(outbox)
+        .where(outbox.c.state == "waiting", outbox.c.claimed_by == who)
+        .values(claimed_by=None)
+    )
+
+
+def get(conn: Connection, notice_id: int) -> Notice | None:
+    """One notice."""
+    row = conn.execute(select(outbox).where(outbox.c.id == notice_id)).first()
+    return None if row is None else notice_of(row)
+
+
+def change(conn: Connection, notice_id: int, **values: Any) -> None:
+    """Set columns of a notice."""
+    conn.execute(update(outbox).where(outbox.c.id == notice_id).values(**values))
+    touch(conn, "outbox")
+
+
+def accept(conn: Connection, notice: Notice, recipient: str) -> None:
+    """Write down that *recipient* has the notice: it is never sent there again."""
+    accepted = json.dumps([*notice.accepted, recipient])
+    conn.execute(update(outbox).where(outbox.c.id == notice.id).values(accepted=accepted))
+
+
+def next_due(conn: Connection) -> datetime | None:
+    """When the next notice that waits is to be tried."""
+    statement = select(func.min(outbox.c.next_try_at)).where(
+        outbox.c.state == "waiting", outbox.c.claimed_by.is_(None)
+    )
+    return conn.execute(statement).scalar()
+
+
+def announced_to(conn: Connection, build_id: int) -> list[str]:
+    """The targets that were sent, or are being sent, an announcement of this build's deploys."""
+    statement = select(outbox.c.target).where(
+        outbox.c.build_id == build_id, outbox.c.urgent, outbox.c.state != "obsolete"
+    )
+    return list(dict.fromkeys(conn.execute(statement).scalars()))
+
+
+def drop_announcements(conn: Connection, build_id: int) -> None:
+    """Announcements nobody has accepted yet are of no use any more: the deploy no longer waits."""
+    conn.execute(
+        update(outbox)
+        .where(
+            outbox.c.build_id == build_id,
+            outbox.c.urgent,
+            outbox.c.state == "waiting",
+            outbox.c.accepted == "[]",
+        )
+        .values(state="obsolete")
+    )
+
+
+def announcement_targets(conn: Connection, build_id: int, seq: int) -> int:
+    """How many targets the announcement with that seq goes to, the dead ones not counted."""
+    statement = select(func.count()).where(
+        outbox.c.build_id == build_id, outbox.c.seq == seq, outbox.c.state != "dead"
+    )
+    return int(conn.execute(statement).scalar_one())
+
+
+def of(conn: Connection, build_id: int) -> list[tuple[Notice, State]]:
+    """Every notice of a build, with the state it tells of."""
+    statement = (
+        select(outbox, events.c.to_state)
+        .join(
+            events,
+            sa.and_(events.c.build_id == outbox.c.build_id, events.c.seq == outbox.c.seq),
+        )
+        .where(outbox.c.build_id == build_id)
+        .order_by(outbox.c.id)
+    )
+    return [(notice_of(row), State(row.to_state)) for row in conn.execute(statement)]
+
+
+def trouble(conn: Connection, limit: int = 20) -> list[Notice]:
+    """The notices that were given up, and those that fail, newest first."""
+    statement = (
+        select(outbox)
+        .where(
+            sa.or_(
+                outbox.c.state == "dead",
+                sa.and_(outbox.c.state == "waiting", outbox.c.attempts > 0),
+            )
+        )
+        .order_by(outbox.c.id.desc())
+        .limit(limit)
+    )
+    return [notice_of(row) for row in conn.execute(statement)]
+
+
+def counts(conn: Connection) -> dict[str, int]:
+    """How many notices are in each state."""
+    statement = select(outbox.c.state, func.count()).group_by(outbox.c.state)
+    return dict(conn.execute(statement).tuples().all())

@@ -1,0 +1,198 @@
+"""
+The coroutine that sends what waits in the outbox.
+
+It holds nothing that matters: every acceptance is written down before the
+next step, and a row it had claimed when it died is claimed again.  So a notice
+may arrive twice, but is never lost in silence.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import sys
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Protocol
+
+from leeroy.errors import LeeroyError
+from leeroy.model import Build, Clock, State
+from leeroy.notify import targets
+from leeroy.notify.compose import message
+from leeroy.notify.courier import Courier
+from leeroy.notify.letter import Letter, headers
+
+log = logging.getLogger(__name__)
+
+CLAIM_AT_ONCE = 64
+IN_HAND = 4
+"""How many letters one target may have on their way, so that its hanging leaves room for others."""
+_BAD_DAY_S = 5.0
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long to wait after each failure (the last one repeats), and when to give up."""
+
+    pauses_s: tuple[float, ...] = (2, 10, 30, 60, 300, 900)
+    urgent_s: tuple[float, ...] = (1, 2, 3, 5, 8, 15)
+    gives_up_s: float = 86_400
+
+    def pause(self, attempts: int, *, urgent: bool) -> timedelta:
+        """The pause after so many earlier attempts."""
+        steps = self.urgent_s if urgent else self.pauses_s
+        return timedelta(seconds=steps[min(attempts, len(steps) - 1)])
+
+
+class Outbox(Protocol):
+    """The rows that wait; kept by the database."""
+
+    async def claim(self, now: datetime, limit: int, busy: frozenset[str]) -> list[Letter]:
+        """Due rows of targets that are not *busy*, at most one per build and target."""
+
+    async def accepted(self, notice_id: int, recipient: str) -> None:
+        """That recipient has it and never gets it again; an announcement counts as heard."""
+
+    async def sent(self, notice_id: int) -> None:
+        """Every recipient has it."""
+
+    async def failed(self, notice_id: int, error: str, next_try_at: datetime) -> None:
+        """Not everybody has it; one more attempt is counted."""
+
+    async def dead(self, notice_id: int, error: str) -> None:
+        """It is given up."""
+
+    async def next_due(self) -> datetime | None:
+        """When the next row that nobody claimed is due."""
+
+
+class Sender:
+    """Sends notices until cancelled; the trouble of one letter is that letter's alone."""
+
+    def __init__(
+        self,
+        outbox: Outbox,
+        resolve: Callable[[str, Build], str],
+        clock: Clock,
+        python: str = sys.executable,
+        *,
+        patience: Patience | None = None,
+        deadline_s: float = 30.0,
+    ) -> None:
+        self._outbox = outbox
+        self._resolve = resolve
+        self._clock = clock
+        self._patience = patience or Patience()
+        self._courier = Courier(python, deadline_s)
+        self._awake = asyncio.Event()
+        self._in_hand: Counter[str] = Counter()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def courier(self) -> Courier:
+        """The way to the postman (for `leeroy notify test` and `doctor`)."""
+        return self._courier
+
+    def wake(self) -> None:
+        """There are new rows; call it after their commit, in the sender's own loop."""
+        self._awake.set()
+
+    async def run(self) -> None:
+        """Send until cancelled; letters on their way are then left claimed."""
+        try:
+            while True:
+                self._awake.clear()
+                try:
+                    pause = await self._round()
+                except Exception:
+                    log.exception("the outbox cannot be read; trying again")
+                    pause = _BAD_DAY_S
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._awake.wait(), pause)
+        finally:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def close(self) -> None:
+        """End the child within 2 s."""
+        await self._courier.close()
+
+    async def _round(self) -> float | None:
+        """Claim what is due and start to send it; how many seconds until more is due."""
+        now = self._clock.now()
+        busy = frozenset(target for target, n in self._in_hand.items() if n >= IN_HAND)
+        letters = await self._outbox.claim(now, CLAIM_AT_ONCE, busy)
+        for letter in letters:
+            self._in_hand[letter.notice.target] += 1
+            task = asyncio.create_task(self._send(letter))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        if len(letters) == CLAIM_AT_ONCE:
+            return 0.0
+        due = await self._outbox.next_due()
+        if due is None:
+            return None
+        # What is due already belongs to a busy target: the end of one of its letters wakes us.
+        return max((due - self._clock.now()).total_seconds(), 0.01 if not busy else 1.0)
+
+    async def _send(self, letter: Letter) -> None:
+        try:
+            await self._attempt(letter)
+        except asyncio.CancelledError:
+            raise
+        except Exception as exc:
+            log.exception("a notice could not be sent", extra={"notice": letter.notice.id})
+            await self._fail(letter, f"{type(exc).__name__}: see the server's log")
+        finally:
+            self._in_hand[letter.notice.target] -= 1
+            self._awake.set()
+
+    async def _attempt(self, letter: Letter) -> None:
+        notice, news = letter.notice, letter.news
+        try:
+            recipients = targets.split(self._resolve(notice.target, news.build))
+        except LeeroyError as exc:
+            await self._fail(letter, str(exc))
+            return
+        words = message(replace(news, now=self._clock.now()))
+        named = headers(news)
+
+        async def one(recipient: targets.Recipient) -> str | None:
+            error = await self._courier.deliver(recipient.url, words, named)
+            if error is None:
+                await self._persist(lambda: self._outbox.accepted(notice.id, recipient.name))
+                return None
+            return f"{recipient.name}: {error}"
+
+        left = [one(r) for r in recipients if r.name not in notice.accepted]
+        errors = [error for error in await asyncio.gather(*left) if error is not None]
+        if errors:
+            await self._fail(letter, "; ".join(errors))
+        else:
+            await self._persist(lambda: self._outbox.sent(notice.id))
+
+    async def _fail(self, letter: Letter, error: str) -> None:
+        notice, now = letter.notice, self._clock.now()
+        if (now - notice.created_at).total_seconds() >= self._patience.gives_up_s:
+            log.error("a notice is given up", extra={"notice": notice.id, "error": error})
+            await self._persist(lambda: self._outbox.dead(notice.id, error))
+            return
+        urgent = notice.urgent and letter.news.build.state is State.deploy_pending
+        at = now + self._patience.pause(notice.attempts, urgent=urgent)
+        log.warning("a notice failed", extra={"notice": notice.id, "error": error})
+        await self._persist(lambda: self._outbox.failed(notice.id, error, at))
+
+    async def _persist(self, write: Callable[[], Awaitable[None]]) -> None:
+        """Write it down, however long the database is away: what was sent is not sent again."""
+        pause_s = 0.5
+        while True:
+            try:
+                return await write()
+            except Exception:
+                log.exception("the outbox cannot be written; trying again")
+                await asyncio.sleep(pause_s)
+                pause_s = min(pause_s * 2, 15.0)
