@@ -1,0 +1,48 @@
+# The commands of the house.  `make demo` and `make test` set up all they need by themselves.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+RUNTIME := $(VENV)/.runtime
+DEV := $(VENV)/.dev
+PIP := $(BIN)/python -m pip --disable-pip-version-check -q
+
+.PHONY: demo test lint bench torture lock clean
+
+demo: $(RUNTIME)  ## a push, tests, the message, one deploy stopped and one done, live
+	$(BIN)/leeroy demo
+
+test: $(DEV)  ## lint and every test
+	@$(MAKE) --no-print-directory lint
+	$(BIN)/python -m pytest -q
+
+lint: $(DEV)
+	$(BIN)/ruff check -q .
+	$(BIN)/ruff format -q --check .
+	$(BIN)/mypy leeroy
+	PYTHONPATH=. $(BIN)/lint-imports --no-cache | tail -n 3
+
+bench: $(DEV)  ## speeds, each as a ratio to a limit measured in the same run
+	$(BIN)/python -m bench
+
+torture: $(DEV)  ## the long storms and soaks
+	LEEROY_TORTURE=1 $(BIN)/python -m pytest -q --timeout 3600
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(RUNTIME): requirements/runtime.txt pyproject.toml | $(VENV)/bin/python
+	$(PIP) install --require-hashes -r requirements/runtime.txt -r requirements/build.txt
+	$(PIP) install --no-deps --no-build-isolation -e .
+	touch $@
+
+$(DEV): requirements/dev.txt $(RUNTIME)
+	$(PIP) install --require-hashes -r requirements/dev.txt
+	touch $@
+
+lock:  ## new versions and hashes, without addresses
+	for part in build runtime dev; do uv pip compile --universal --python-version 3.11 --generate-hashes \
+	    --no-emit-index-url --no-annotate --no-header -q requirements/$$part.in -o requirements/$$part.txt; done
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
