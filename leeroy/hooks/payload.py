@@ -17,7 +17,7 @@ from urllib.parse import parse_qs
 from leeroy.errors import Invalid
 
 NAME_LIMIT = 1_000
-"""Git cannot store longer names of branches and tags than this by much."""
+"""No file system under git keeps a branch or tag with a much longer name."""
 ADDRESS_LIMIT = 2_000
 MESSAGE_LIMIT = 100_000
 """A longer message is cut: it is a reason for a short notice, not for no build."""
@@ -29,7 +29,7 @@ _NO_REF = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|^/|[/.]\Z|\.lock\Z")
 _MAIL = re.compile(r"[^\s@<>(),;:\"\[\]\\]{1,64}@[^\s@<>(),;:\"\[\]\\]{1,255}\Z")
 _SKIP = re.compile(
     r"\[(?:skip ci|ci skip|no ci|skip actions|actions skip|skip leeroy|leeroy skip)\]"
-    r"|\*\*\*no_ci\*\*\*|^skip-checks: *true *\Z",
+    r"|\*\*\*no_ci\*\*\*|^skip-checks: *true[ \t\r]*$",
     re.I | re.M,
 )
 
