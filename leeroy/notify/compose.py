@@ -355,12 +355,12 @@ def _html(blocks: Sequence[_Block]) -> str:
     for block in blocks:
         match block:
             case _Say(words):
-                parts.append(f"<p>{html.escape(words)}</p>\n")
+                parts.append(f"<p>{html.escape(words, quote=False)}</p>\n")
             case _Link(url):
                 safe = html.escape(url)
                 parts.append(f'<p><a href="{safe}">{safe}</a> </p>\n')
             case _Log(lines):
-                parts.append(f"<pre>{html.escape(lines)}</pre>\n")
+                parts.append(f"<pre>{html.escape(lines, quote=False)}</pre>\n")
     return "".join(parts)
 
 
@@ -368,9 +368,10 @@ def _short(first: str, link: str, rest: Sequence[str], instead: str | None = Non
     """
     One SMS: the first line cut to fit, the link alone and whole, then what there is room for.
 
-    A link too long for an SMS gives way to *instead*, a command, or goes missing.
+    A link too long for an SMS, or not in its letters, gives way to *instead*, a command,
+    or goes missing.
     """
-    if gsm_length(link) > SMS - 30:
+    if gsm_length(link) > SMS - 30 or gsm(link) != link:
         words = [instead] if instead else []
         return gsm_cut(" ".join([gsm(first), *words, *map(gsm, rest)]), SMS)
     room = SMS - gsm_length(link) - 2

@@ -21,6 +21,7 @@ from leeroy.notify.compose import Message
 
 _PASSED = ("PATH", "LANG", "TZ", "HOME", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 _PASSED_PARTS = ("LC_", "SSL_CERT_", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY")
+_DIED = "the postman died while it delivered this"
 
 
 def _environment() -> dict[str, str]:
@@ -33,6 +34,49 @@ def _environment() -> dict[str, str]:
     return kept | {"PYTHONPATH": str(Path(__file__).parents[2]), "PYTHONDONTWRITEBYTECODE": "1"}
 
 
+class _Child:
+    """One postman and the letters it has; when it is gone, each of them has its answer."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self.process = process
+        self.answers: dict[int, asyncio.Future[str | None]] = {}
+        self.reader = asyncio.create_task(self._read())
+
+    @property
+    def alive(self) -> bool:
+        """False as soon as its end was seen, also before it is reaped."""
+        return self.process.returncode is None and not self.reader.done()
+
+    def write(self, letter: Mapping[str, Any]) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps(letter).encode() + b"\n")
+
+    async def drain(self) -> None:
+        assert self.process.stdin is not None
+        await self.process.stdin.drain()
+
+    def dismiss(self) -> None:
+        """Let it end: it does as soon as its stdin closes."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+
+    def kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            self.process.kill()
+
+    async def _read(self) -> None:
+        assert self.process.stdout is not None
+        async for line in self.process.stdout:
+            told = json.loads(line)
+            answer = self.answers.get(told["id"])
+            if answer is not None and not answer.done():
+                answer.set_result(None if told["ok"] else told["error"] or "it failed")
+        for answer in self.answers.values():
+            if not answer.done():
+                answer.set_result(_DIED)
+        await self.process.wait()
+
+
 class Courier:
     """Letters to the postman and answers from it; a dead postman is replaced at the next letter."""
 
@@ -42,9 +86,8 @@ class Courier:
         self._python = python
         self._deadline_s = deadline_s
         self._idle_s = idle_s
-        self._child: asyncio.subprocess.Process | None = None
-        self._reader: asyncio.Task[None] | None = None
-        self._answers: dict[int, asyncio.Future[str | None]] = {}
+        self._child: _Child | None = None
+        self._former: set[_Child] = set()
         self._number = 0
         self._starting = asyncio.Lock()
         self._idle: asyncio.TimerHandle | None = None
@@ -52,7 +95,8 @@ class Courier:
     @property
     def pid(self) -> int | None:
         """The child's process id while there is one."""
-        return self._child.pid if self._child is not None else None
+        child = self._child
+        return child.process.pid if child is not None and child.alive else None
 
     async def deliver(self, url: str, message: Message, headers: Mapping[str, str]) -> str | None:
         """None once the service took the message; else why not, in a sentence without secrets."""
@@ -64,44 +108,43 @@ class Courier:
 
     async def close(self) -> None:
         """End the child, at the latest after 1.5 s; what it was doing counts as not delivered."""
-        child, self._child = self._child, None
         if self._idle is not None:
             self._idle.cancel()
-        if child is None:
+        self._part()
+        if not self._former:
             return
-        if child.stdin is not None:
-            child.stdin.close()
-        try:
-            await asyncio.wait_for(child.wait(), 1.5)
-        except TimeoutError:
-            with contextlib.suppress(ProcessLookupError):
-                child.kill()
-            await child.wait()
-        if self._reader is not None:
-            await self._reader
+        for child in list(self._former):
+            child.dismiss()
+        await asyncio.wait([child.reader for child in self._former], timeout=1.5)
+        for child in list(self._former):
+            child.kill()
+        await asyncio.gather(*(child.reader for child in self._former), return_exceptions=True)
 
     async def _ask(self, letter: dict[str, Any]) -> str | None:
-        child = await self._running()
+        try:
+            child = await self._running()
+        except OSError as exc:
+            return f"the postman cannot be started: {exc.strerror}"
         self._number += 1
         number = self._number
         answer: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
-        self._answers[number] = answer
+        child.answers[number] = answer
         try:
-            if child.stdin is None:
-                return "the postman has no ears"
-            child.stdin.write(json.dumps({"id": number, **letter}).encode() + b"\n")
-            await child.stdin.drain()
             # The child keeps the deadline; this one is for a child that is stopped itself.
-            return await asyncio.wait_for(answer, self._deadline_s + 5)
+            async with asyncio.timeout(self._deadline_s + 5):
+                child.write({"id": number, **letter})
+                await child.drain()
+                return await answer
         except (ConnectionError, RuntimeError):
-            return "the postman died while it delivered this"
+            return _DIED
         except TimeoutError:
-            with contextlib.suppress(ProcessLookupError):
-                child.kill()
+            child.kill()
+            if self._child is child:
+                self._part()
             return "the postman did not answer"
         finally:
-            self._answers.pop(number, None)
-            if not self._answers:
+            child.answers.pop(number, None)
+            if not child.answers:
                 self._rest()
 
     def _rest(self) -> None:
@@ -110,14 +153,22 @@ class Courier:
         self._idle = asyncio.get_running_loop().call_later(self._idle_s, self._dismiss)
 
     def _dismiss(self) -> None:
-        if not self._answers and self._child is not None and self._child.stdin is not None:
-            self._child.stdin.close()
-            self._child = None
+        if self._child is not None and not self._child.answers:
+            self._child.dismiss()
+            self._part()
 
-    async def _running(self) -> asyncio.subprocess.Process:
+    def _part(self) -> None:
+        """The child is no longer the one that gets letters; it is waited for until it ended."""
+        child, self._child = self._child, None
+        if child is not None and not child.reader.done():
+            self._former.add(child)
+            child.reader.add_done_callback(lambda _: self._former.discard(child))
+
+    async def _running(self) -> _Child:
         async with self._starting:
-            if self._child is None or self._child.returncode is not None:
-                self._child = await asyncio.create_subprocess_exec(
+            if self._child is None or not self._child.alive:
+                self._part()
+                process = await asyncio.create_subprocess_exec(
                     self._python,
                     "-P",
                     "-m",
@@ -128,25 +179,5 @@ class Courier:
                     env=_environment(),
                     start_new_session=True,
                 )
-                self._reader = asyncio.create_task(self._read(self._child, self._answers))
+                self._child = _Child(process)
             return self._child
-
-    async def _read(
-        self,
-        child: asyncio.subprocess.Process,
-        answers: dict[int, asyncio.Future[str | None]],
-    ) -> None:
-        first = self._number
-        assert child.stdout is not None
-        async for line in child.stdout:
-            told = json.loads(line)
-            answer = answers.get(told["id"])
-            if answer is not None and not answer.done():
-                answer.set_result(None if told["ok"] else told["error"] or "it failed")
-        await child.wait()
-        if self._child is child:
-            self._child = None
-        last = self._number if self._child is None else first
-        for number, answer in list(answers.items()):
-            if first < number <= last and not answer.done():
-                answer.set_result("the postman died while it delivered this")

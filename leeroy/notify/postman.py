@@ -75,19 +75,22 @@ class Postman:
         with self._lock:
             late = [number for number, due in self._due.items() if due <= now]
         for number in late:
-            self._hanging += 1
-            self._answer(number, f"no answer within {self._deadline_s:g} s")
+            if self._answer(number, f"no answer within {self._deadline_s:g} s"):
+                with self._lock:
+                    self._hanging += 1
         with self._lock:
             if not self._due and self._hanging >= TOO_MANY_HANGING:
                 os._exit(0)
             return max(0.0, min(self._due.values()) - now) if self._due else None
 
-    def _answer(self, number: int, error: str | None) -> None:
+    def _answer(self, number: int, error: str | None) -> bool:
+        """Answer a letter; False when that was done before."""
         with self._lock:
             if self._due.pop(number, None) is None:
-                return
+                return False
             line = json.dumps({"id": number, "ok": error is None, "error": error})
             os.write(self._out, line.encode() + b"\n")
+            return True
 
     def _carry(self, letter: dict[str, Any]) -> None:
         error: str | None
@@ -97,9 +100,10 @@ class Postman:
             error = f"{type(exc).__name__}: {exc}"
         said = self._said.take()
         if error is not None:
-            self._answer(letter["id"], veiled(f"{error} {said}", letter["url"]))
-        else:
-            self._answer(letter["id"], None)
+            error = veiled(f"{error} {said}", letter["url"])
+        if not self._answer(letter["id"], error):
+            with self._lock:
+                self._hanging -= 1
 
     def _send(self, letter: dict[str, Any]) -> str | None:
         import apprise

@@ -27,19 +27,30 @@ from leeroy.notify.letter import Letter, headers
 
 log = logging.getLogger(__name__)
 
-CLAIM_AT_ONCE = 64
+CLAIM_AT_ONCE = 16
 IN_HAND = 4
 """How many letters one target may have on their way, so that its hanging leaves room for others."""
 _BAD_DAY_S = 5.0
+_LOOK_S = 30.0
+"""The longest pause, so that a clock that was set or a row nobody told of delays little."""
+_BLOCKED_S = 1.0
+_LAST_WORDS_S = 1.5
+"""How long letters on their way may still be answered at a shutdown, so that few come twice."""
 
 
 @dataclass(frozen=True)
 class Patience:
-    """How long to wait after each failure (the last one repeats), and when to give up."""
+    """
+    How long to wait after each failure (the last one repeats), and when to give up.
+
+    What some recipients of a target have and another refuses is given up after `partly_s`:
+    until then the later notices of that build wait, for all of them.
+    """
 
     pauses_s: tuple[float, ...] = (2, 10, 30, 60, 300, 900)
     urgent_s: tuple[float, ...] = (1, 2, 3, 5, 8, 15)
     gives_up_s: float = 86_400
+    partly_s: float = 600
 
     def pause(self, attempts: int, *, urgent: bool) -> timedelta:
         """The pause after so many earlier attempts."""
@@ -65,17 +76,30 @@ class Outbox(Protocol):
     async def dead(self, notice_id: int, error: str) -> None:
         """It is given up."""
 
+    async def obsolete(self, notice_id: int, why: str) -> None:
+        """There is nobody to tell, such as an author without a mail address."""
+
     async def next_due(self) -> datetime | None:
-        """When the next row that nobody claimed is due."""
+        """
+        When `claim` will have something to give.
+
+        A row whose turn has not come (an earlier one of its build and target waits) does not
+        count: it would keep the sender awake.
+        """
 
 
 class Sender:
-    """Sends notices until cancelled; the trouble of one letter is that letter's alone."""
+    """
+    Sends notices until cancelled; the trouble of one letter is that letter's alone.
+
+    *resolve* makes a target's name an Apprise address (None: there is nobody to tell) and
+    raises a LeeroyError when it cannot; it is asked anew at every attempt.
+    """
 
     def __init__(
         self,
         outbox: Outbox,
-        resolve: Callable[[str, Build], str],
+        resolve: Callable[[str, Build], str | None],
         clock: Clock,
         python: str = sys.executable,
         *,
@@ -101,7 +125,7 @@ class Sender:
         self._awake.set()
 
     async def run(self) -> None:
-        """Send until cancelled; letters on their way are then left claimed."""
+        """Send until cancelled; letters on their way then have 1.5 s, and are left claimed."""
         try:
             while True:
                 self._awake.clear()
@@ -113,6 +137,8 @@ class Sender:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._awake.wait(), pause)
         finally:
+            if self._tasks:
+                await asyncio.wait(self._tasks, timeout=_LAST_WORDS_S)
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -121,8 +147,8 @@ class Sender:
         """End the child within 2 s."""
         await self._courier.close()
 
-    async def _round(self) -> float | None:
-        """Claim what is due and start to send it; how many seconds until more is due."""
+    async def _round(self) -> float:
+        """Claim what is due and start to send it; how many seconds until there may be more."""
         now = self._clock.now()
         busy = frozenset(target for target, n in self._in_hand.items() if n >= IN_HAND)
         letters = await self._outbox.claim(now, CLAIM_AT_ONCE, busy)
@@ -135,9 +161,11 @@ class Sender:
             return 0.0
         due = await self._outbox.next_due()
         if due is None:
-            return None
-        # What is due already belongs to a busy target: the end of one of its letters wakes us.
-        return max((due - self._clock.now()).total_seconds(), 0.01 if not busy else 1.0)
+            return _LOOK_S
+        if due <= now and not letters:
+            # It belongs to a busy target: the end of one of its letters wakes us.
+            return _BLOCKED_S
+        return min(max((due - self._clock.now()).total_seconds(), 0.0), _LOOK_S)
 
     async def _send(self, letter: Letter) -> None:
         try:
@@ -146,7 +174,7 @@ class Sender:
             raise
         except Exception as exc:
             log.exception("a notice could not be sent", extra={"notice": letter.notice.id})
-            await self._fail(letter, f"{type(exc).__name__}: see the server's log")
+            await self._fail(letter, f"{type(exc).__name__}: see the server's log", partly=False)
         finally:
             self._in_hand[letter.notice.target] -= 1
             self._awake.set()
@@ -154,9 +182,13 @@ class Sender:
     async def _attempt(self, letter: Letter) -> None:
         notice, news = letter.notice, letter.news
         try:
-            recipients = targets.split(self._resolve(notice.target, news.build))
+            url = self._resolve(notice.target, news.build)
+            recipients = () if url is None else targets.split(url)
         except LeeroyError as exc:
-            await self._fail(letter, str(exc))
+            await self._fail(letter, str(exc), partly=False)
+            return
+        if not recipients:
+            await self._persist(lambda: self._outbox.obsolete(notice.id, "there is nobody to tell"))
             return
         words = message(replace(news, now=self._clock.now()))
         named = headers(news)
@@ -171,13 +203,14 @@ class Sender:
         left = [one(r) for r in recipients if r.name not in notice.accepted]
         errors = [error for error in await asyncio.gather(*left) if error is not None]
         if errors:
-            await self._fail(letter, "; ".join(errors))
+            await self._fail(letter, "; ".join(errors), partly=len(errors) < len(recipients))
         else:
             await self._persist(lambda: self._outbox.sent(notice.id))
 
-    async def _fail(self, letter: Letter, error: str) -> None:
+    async def _fail(self, letter: Letter, error: str, *, partly: bool) -> None:
         notice, now = letter.notice, self._clock.now()
-        if (now - notice.created_at).total_seconds() >= self._patience.gives_up_s:
+        gives_up_s = self._patience.partly_s if partly else self._patience.gives_up_s
+        if (now - notice.created_at).total_seconds() >= gives_up_s:
             log.error("a notice is given up", extra={"notice": notice.id, "error": error})
             await self._persist(lambda: self._outbox.dead(notice.id, error))
             return

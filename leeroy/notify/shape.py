@@ -17,6 +17,8 @@ _SHORT_BELOW = 500
 """A body limit that leaves room for hardly more than an SMS."""
 _CALM = frozenset(["mailto", "mailtos", "json", "jsons", "form", "forms", "xml", "xmls"])
 """Services that do nothing with an `@`."""
+_MARGIN = 100
+"""What Apprise may add when it turns our HTML into the one a service knows."""
 _PING = re.compile(r"(@(?=\w)|<(?=[!@#])|\](?=\())")
 
 
@@ -40,7 +42,31 @@ def shape(
     body = message.html if markup else message.text
     if service not in _CALM:
         title, body = quiet(title), quiet(body)
-    return Shape(title, body if markup else cut(body, body_limit), "html" if markup else "text")
+    if not markup:
+        return Shape(title, cut(body, body_limit), "text")
+    return Shape(title, html_cut(body, body_limit - _MARGIN), "html")
+
+
+def html_cut(body: str, limit: int) -> str:
+    """
+    The paragraphs of *body* that fit into so many characters, none of them broken.
+
+    A log keeps its last lines.  Half a tag would make a service refuse the
+    whole message, at every attempt.
+    """
+    kept = ""
+    for block in re.split(r"(?<=</p>\n)|(?<=</pre>\n)", body):
+        room = limit - len(kept)
+        if block.startswith("<pre>") and len(block) > room:
+            lines = block.removeprefix("<pre>").removesuffix("</pre>\n").split("\n")
+            while lines and len(block) > room:
+                block = "<pre>" + "\n".join(lines := lines[1:]) + "</pre>\n"
+            if not lines:
+                break
+        if len(block) > room:
+            break
+        kept += block
+    return kept
 
 
 def quiet(text: str) -> str:

@@ -105,12 +105,20 @@ def split(url: str) -> tuple[Recipient, ...]:
     )
 
 
-def addressed(url: str, address: str) -> str:
-    """The mail address *url*, but to that one person (`to = "author"`)."""
+def author(url: str, address: str | None) -> str | None:
+    """
+    The mail address *url*, but to the author of a commit; None when no mail reaches them.
+
+    Forges write commits of their own, and of people who hide their address,
+    under addresses that take no mail.
+    """
+    host = (address or "").rpartition("@")[2].lower()
+    if not host or host.startswith("users.noreply.") or (address or "").startswith("noreply@"):
+        return None
     base, _, query = url.strip().partition("?")
     service, _, rest = base.partition("://")
     keep, _ = _lists(query)
-    query = "&".join([*keep, "to=" + quote(address, safe="")])
+    query = "&".join([*keep, "to=" + quote(address or "", safe="")])
     return f"{service}://{rest.partition('/')[0]}/?{query}"
 
 
