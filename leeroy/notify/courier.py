@@ -39,13 +39,10 @@ class _Child:
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self.process = process
+        self.alive = True
+        """False as soon as its end was seen, also before it is reaped: it answers no more."""
         self.answers: dict[int, asyncio.Future[str | None]] = {}
         self.reader = asyncio.create_task(self._read())
-
-    @property
-    def alive(self) -> bool:
-        """False as soon as its end was seen, also before it is reaped."""
-        return self.process.returncode is None and not self.reader.done()
 
     def write(self, letter: Mapping[str, Any]) -> None:
         assert self.process.stdin is not None
@@ -71,6 +68,7 @@ class _Child:
             answer = self.answers.get(told["id"])
             if answer is not None and not answer.done():
                 answer.set_result(None if told["ok"] else told["error"] or "it failed")
+        self.alive = False
         for answer in self.answers.values():
             if not answer.done():
                 answer.set_result(_DIED)

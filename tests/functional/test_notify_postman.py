@@ -176,8 +176,7 @@ def test_a_killed_postman_is_replaced(json_target: JsonSink, first: bool) -> Non
         json_target.hang()
         seen = json_target.asked
         lost = asyncio.create_task(courier.deliver(json_target.url, MESSAGE, {}))
-        while json_target.asked == seen:
-            await asyncio.sleep(0.01)
+        await asyncio.to_thread(until, lambda: json_target.asked > seen)
         pid = courier.pid
         assert pid is not None
         os.kill(pid, signal.SIGKILL)
