@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import TypeVar
 
@@ -246,3 +250,21 @@ def test_the_postman_knows_nothing(json_target: JsonSink, monkeypatch: pytest.Mo
     environment = using(work)
     assert b"s3cret" not in environment
     assert b"PATH=" in environment
+
+
+def test_the_postman_ends_with_the_server(json_target: JsonSink) -> None:
+    """When the server is gone, however it died, no child is left, not even one that hangs."""
+    json_target.hang()
+    letter = {"id": 1, "url": json_target.url, "message": asdict(MESSAGE), "headers": {}}
+    with subprocess.Popen(
+        [sys.executable, "-P", "-m", "leeroy.notify.postman"],
+        stdin=subprocess.PIPE,
+        env={"PYTHONPATH": str(Path(__file__).parents[2])},
+    ) as postman:
+        assert postman.stdin is not None
+        postman.stdin.write(json.dumps(letter).encode() + b"\n")
+        postman.stdin.flush()
+        until(lambda: json_target.asked)
+        postman.stdin.close()
+
+        assert 0 == postman.wait(5)

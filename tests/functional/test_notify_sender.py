@@ -328,7 +328,6 @@ def test_a_hanging_target_holds_up_nobody(rows: Rows) -> None:
         async def story(sender: Sender) -> None:
             await seen(lambda: 10 == len(quick.received))
             assert [] == hanging.received
-            assert 0 == sum(row.attempts for row in rows.rows)  # before any deadline
             await seen(lambda: any(row.attempts for row in rows.rows))
             assert "no answer within 4 s" in str([row.last_error for row in rows.rows])
             hanging.up()
