@@ -112,6 +112,15 @@ def all_environments(conn: Connection, name: str | None = None) -> list[Environm
     return [environment_of(row) for row in conn.execute(statement)]
 
 
+def sharing(conn: Connection, lock: str) -> list[Environment]:
+    """The environments that share *lock*, with the row for all; nothing is locked."""
+    statement = select(environments).where(
+        sa.or_(environments.c.lock == lock, environments.c.name == EVERY[1])
+    )
+    statement = statement.order_by(environments.c.pipeline, environments.c.name)
+    return [environment_of(row) for row in conn.execute(statement)]
+
+
 def locked(conn: Connection, lock: str) -> list[Environment]:
     """
     The environments that share *lock*, with the row for all, locked until the transaction ends.
