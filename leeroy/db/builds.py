@@ -32,7 +32,11 @@ def build_of(row: Row[Any]) -> Build:
 def next_id(conn: Connection) -> int:
     """The number the next build gets; nobody else gets it."""
     if conn.dialect.name == "sqlite":
-        sql = "SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'builds'), 0) + 1"
+        # AUTOINCREMENT is not to be had for a column that is part of a foreign key.
+        sql = (
+            "INSERT INTO settings (key, value) VALUES ('last_build', '1') ON CONFLICT (key)"
+            " DO UPDATE SET value = CAST(value AS INTEGER) + 1 RETURNING CAST(value AS INTEGER)"
+        )
     else:
         sql = "SELECT nextval(pg_get_serial_sequence('builds', 'id'))"
     return int(conn.exec_driver_sql(sql).scalar_one())

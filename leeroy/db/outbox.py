@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import datetime
 from typing import Any
 
@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection, Row, func, select, update
 
 from leeroy.db.engine import touch
-from leeroy.db.tables import events, outbox
+from leeroy.db.tables import builds, deploys, events, outbox
 from leeroy.model import Event, Notice, State
 
 _INSERT = outbox.insert()
@@ -56,37 +56,37 @@ def add(conn: Connection, event: Event, targets: Iterable[str], *, urgent: bool)
         touch(conn, "outbox")
 
 
-def claim(conn: Connection, now: datetime, limit: int, who: str) -> list[Notice]:
+def _ready() -> sa.ColumnElement[bool]:
+    """Whether a row that waits may go now, as far as the others of its build and target say."""
+    earlier = outbox.alias("earlier")
+    same = sa.and_(
+        earlier.c.build_id == outbox.c.build_id,
+        earlier.c.target == outbox.c.target,
+        earlier.c.state == "waiting",
+    )
+    blocked = sa.exists().where(
+        same, earlier.c.seq < outbox.c.seq, earlier.c.urgent >= outbox.c.urgent
+    )
+    on_its_way = sa.exists().where(
+        same, earlier.c.id != outbox.c.id, earlier.c.claimed_by.is_not(None)
+    )
+    return sa.and_(
+        outbox.c.state == "waiting", outbox.c.claimed_by.is_(None), ~blocked, ~on_its_way
+    )
+
+
+def claim(
+    conn: Connection, now: datetime, limit: int, who: str, busy: Collection[str] = ()
+) -> list[Notice]:
     """
-    The notices to send now, marked as *who*'s.
+    The notices to send now, marked as *who*'s; none of the *busy* targets.
 
     Of each build and target only the oldest that waits; announcements first.
     What another sender claimed is left alone until `release`.
     """
-    earlier = outbox.alias("earlier")
-    blocked = sa.exists().where(
-        earlier.c.build_id == outbox.c.build_id,
-        earlier.c.target == outbox.c.target,
-        earlier.c.state == "waiting",
-        earlier.c.seq < outbox.c.seq,
-        earlier.c.urgent >= outbox.c.urgent,
-    )
-    overtaken = sa.exists().where(
-        earlier.c.build_id == outbox.c.build_id,
-        earlier.c.target == outbox.c.target,
-        earlier.c.state == "waiting",
-        earlier.c.id != outbox.c.id,
-        earlier.c.claimed_by.is_not(None),
-    )
     statement = (
         select(outbox)
-        .where(
-            outbox.c.state == "waiting",
-            outbox.c.claimed_by.is_(None),
-            outbox.c.next_try_at <= now,
-            ~blocked,
-            ~overtaken,
-        )
+        .where(_ready(), outbox.c.next_try_at <= now, outbox.c.target.not_in(sorted(busy)))
         .order_by(outbox.c.urgent.desc(), outbox.c.id)
         .limit(limit)
         .with_for_update(skip_locked=True)
@@ -119,24 +119,79 @@ def get(conn: Connection, notice_id: int) -> Notice | None:
     return None if row is None else notice_of(row)
 
 
-def change(conn: Connection, notice_id: int, **values: Any) -> None:
-    """Set columns of a notice."""
-    conn.execute(update(outbox).where(outbox.c.id == notice_id).values(**values))
-    touch(conn, "outbox")
+def accept(conn: Connection, notice_id: int, recipient: str, now: datetime) -> Notice | None:
+    """
+    Write down that *recipient* has the notice: it is never sent there again.
+
+    If it announces the deploy that still waits, the deploy counts as heard.
+    None: the row is gone (with its build).
+    """
+    statement = select(outbox).where(outbox.c.id == notice_id).with_for_update()
+    row = conn.execute(statement).first()
+    if row is None:
+        return None
+    notice = notice_of(row)
+    if recipient not in notice.accepted:
+        accepted = json.dumps([*notice.accepted, recipient])
+        conn.execute(update(outbox).where(outbox.c.id == notice_id).values(accepted=accepted))
+    if notice.urgent:
+        heard = (
+            update(deploys)
+            .where(
+                deploys.c.build_id == notice.build_id,
+                deploys.c.announced_seq == notice.seq,
+                deploys.c.heard_at.is_(None),
+                sa.exists().where(
+                    builds.c.id == notice.build_id, builds.c.state == State.deploy_pending
+                ),
+            )
+            .values(heard_at=now, heard_by=recipient)
+        )
+        if conn.execute(heard).rowcount:
+            conn.execute(update(builds).where(builds.c.id == notice.build_id).values(due_at=now))
+            touch(conn, "builds")
+    return notice
 
 
-def accept(conn: Connection, notice: Notice, recipient: str) -> None:
-    """Write down that *recipient* has the notice: it is never sent there again."""
-    accepted = json.dumps([*notice.accepted, recipient])
-    conn.execute(update(outbox).where(outbox.c.id == notice.id).values(accepted=accepted))
+def sent(conn: Connection, notice_id: int, now: datetime) -> None:
+    """Every recipient has it."""
+    _end(conn, notice_id, state="sent", sent_at=now)
+
+
+def failed(conn: Connection, notice_id: int, error: str, next_try_at: datetime) -> None:
+    """Not everybody has it: count the attempt, and try again then."""
+    _end(
+        conn,
+        notice_id,
+        attempts=outbox.c.attempts + 1,
+        last_error=error,
+        next_try_at=next_try_at,
+    )
+
+
+def dead(conn: Connection, notice_id: int, error: str) -> None:
+    """It is given up, and stays visible as that."""
+    _end(conn, notice_id, state="dead", attempts=outbox.c.attempts + 1, last_error=error)
+
+
+def obsolete(conn: Connection, notice_id: int, why: str) -> None:
+    """It is of no use: there is nobody to tell."""
+    _end(conn, notice_id, state="obsolete", last_error=why)
+
+
+def _end(conn: Connection, notice_id: int, **values: Any) -> None:
+    """An attempt ended; what was dropped meanwhile stays dropped."""
+    conn.execute(
+        update(outbox)
+        .where(outbox.c.id == notice_id, outbox.c.state == "waiting")
+        .values(claimed_by=None, **values)
+    )
+    touch(conn, "outbox", "builds")
 
 
 def next_due(conn: Connection) -> datetime | None:
-    """When the next notice that waits is to be tried."""
-    statement = select(func.min(outbox.c.next_try_at)).where(
-        outbox.c.state == "waiting", outbox.c.claimed_by.is_(None)
-    )
-    return conn.execute(statement).scalar()
+    """When the next notice that may go is to be tried."""
+    return conn.execute(select(func.min(outbox.c.next_try_at)).where(_ready())).scalar()
 
 
 def announced_to(conn: Connection, build_id: int) -> list[str]:
@@ -148,23 +203,22 @@ def announced_to(conn: Connection, build_id: int) -> list[str]:
 
 
 def drop_announcements(conn: Connection, build_id: int) -> None:
-    """Announcements nobody has accepted yet are of no use any more: the deploy no longer waits."""
+    """Announcements still on their way are of no use any more: the deploy no longer waits."""
     conn.execute(
         update(outbox)
         .where(
             outbox.c.build_id == build_id,
             outbox.c.urgent,
             outbox.c.state == "waiting",
-            outbox.c.accepted == "[]",
         )
-        .values(state="obsolete")
+        .values(state="obsolete", claimed_by=None)
     )
 
 
 def announcement_targets(conn: Connection, build_id: int, seq: int) -> int:
-    """How many targets the announcement with that seq goes to, the dead ones not counted."""
+    """How many targets the announcement with that seq goes to; "author" without one is none."""
     statement = select(func.count()).where(
-        outbox.c.build_id == build_id, outbox.c.seq == seq, outbox.c.state != "dead"
+        outbox.c.build_id == build_id, outbox.c.seq == seq, outbox.c.state != "obsolete"
     )
     return int(conn.execute(statement).scalar_one())
 

@@ -74,7 +74,8 @@ metadata = MetaData(
 builds = Table(
     "builds",
     metadata,
-    Column("id", BigId, primary_key=True),
+    # said aloud: a column with a foreign key does not count up by itself
+    Column("id", BigId, primary_key=True, autoincrement=True),
     Column("place", BigInteger, nullable=False),
     Column("pipeline", Text, nullable=False),
     Column("pipeline_text", Text, nullable=False),
@@ -143,7 +144,6 @@ builds = Table(
         sqlite_where=text("state IN ('deploying', 'interrupted')"),
         postgresql_where=text("state IN ('deploying', 'interrupted')"),
     ),
-    sqlite_autoincrement=True,
 )
 
 legal_moves = Table(

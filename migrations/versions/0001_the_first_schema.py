@@ -72,7 +72,12 @@ def tables() -> None:
     )
     op.create_table(
         "builds",
-        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column(
+            "id",
+            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
+            autoincrement=True,
+            nullable=False,
+        ),
         sa.Column("place", sa.BigInteger(), nullable=False),
         sa.Column("pipeline", sa.Text(), nullable=False),
         sa.Column("pipeline_text", sa.Text(), nullable=False),
@@ -129,7 +134,6 @@ def tables() -> None:
             use_alter=True,
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_builds")),
-        sqlite_autoincrement=True,
     )
     with op.batch_alter_table("builds", schema=None) as batch_op:
         batch_op.create_index(

@@ -1,0 +1,92 @@
+"""Settings: where they come from, what is refused, and how secrets are found."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from leeroy import config
+from leeroy.errors import ConfigError
+
+
+def write(folder: Path, text: str, name: str = "leeroy.toml", mode: int = 0o600) -> Path:
+    """A file with that text."""
+    file = folder / name
+    file.write_text(text)
+    file.chmod(mode)
+    return file
+
+
+def test_without_a_file_the_defaults_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty folder is enough, and everything lies in it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(config, "SYSTEM", tmp_path / "none")
+    found = config.load(environ={})
+    assert found.file is None
+    assert f"sqlite:///{tmp_path}/var/leeroy.db" == found.database
+    assert tmp_path / "pipelines" == found.pipelines
+    assert ("127.0.0.1", 8082, 3600, 64_000_000) == (
+        found.host, found.port, found.stale_after_s, found.max_log
+    )  # fmt: skip
+
+
+def test_the_environment_wins_and_paths_are_relative_to_the_file(tmp_path: Path) -> None:
+    """LEEROY_<KEY> is above the file; a path means the same from every working folder."""
+    file = write(tmp_path, 'data = "d"\nslots = 3\nlisten = "[::1]:0"\n')
+    found = config.load(str(file), {"LEEROY_SLOTS": "5", "LEEROY_STEP": "x", "LEEROY_URLL": "y"})
+    assert (tmp_path / "d", 5, "::1", 0) == (found.data, found.slots, found.host, found.port)
+    assert ["LEEROY_URLL is no setting of Leeroy's, and is ignored"] == [
+        mistake.text for mistake in found.warnings
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("slots = 0", "leeroy.toml:1: slots: must be 1 or more"),
+        ('\nlisten = "8082"', "leeroy.toml:2: listen: '8082' is no address and port"),
+        ('url = "leeroy"', "leeroy.toml:1: url: 'leeroy' is no address"),
+        ('database = "mysql://root:pw@x/y"', 'must be "sqlite:///var/leeroy.db"'),
+        ('keep = "3w"', "leeroy.toml:1: keep: '3w' is no length of time"),
+        ("[executors.box]\nwrp = 1", "did you mean 'wrap'?"),
+        ('pipeline = "x"', "did you mean 'pipelines'?"),
+        ('[env]\nGIT_DIR = "x"', "leeroy.toml:2: env.GIT_DIR: GIT_DIR may not be set"),
+    ],
+)
+def test_a_mistake_is_named(tmp_path: Path, text: str, said: str) -> None:
+    """With file, line, key and remedy; a password in an address is not repeated."""
+    with pytest.raises(ConfigError) as caught:
+        config.load(str(write(tmp_path, text)), {})
+    assert said in str(caught.value)
+    assert "pw" not in str(caught.value)
+
+
+def test_a_named_file_that_is_not_there(tmp_path: Path) -> None:
+    """Whoever names a file means it: the defaults do not take its place."""
+    with pytest.raises(ConfigError, match="cannot be read: No such file"):
+        config.load(str(tmp_path / "x.toml"), {})
+
+
+def test_secrets(tmp_path: Path) -> None:
+    """The process's environment first, then the env_file; files relative to leeroy.toml."""
+    write(tmp_path, "# mine\nA=one\nexport B='two words'\n", "secrets.env")
+    write(tmp_path, "three\n", "key")
+    file = write(tmp_path, 'env_file = "secrets.env"')
+    secrets = config.Secrets(config.load(str(file), {}), {"A": "first"})
+    assert ["first", "two words", "three"] == [
+        secrets.get(r) for r in ("env:A", "env:B", "file:key")
+    ]
+    with pytest.raises(ConfigError, match="env:C is not set; set C, or write it into"):
+        secrets.get("env:C")
+    with pytest.raises(ConfigError, match="file:none cannot be read"):
+        secrets.get("file:none")
+
+
+def test_an_env_file_that_others_may_read_is_refused(tmp_path: Path) -> None:
+    """The remedy is named, the secret is not."""
+    write(tmp_path, "A=hunter2", "secrets.env", mode=0o644)
+    file = write(tmp_path, 'env_file = "secrets.env"')
+    with pytest.raises(ConfigError, match="chmod 600") as caught:
+        config.Secrets(config.load(str(file), {}), {}).get("env:A")
+    assert "hunter2" not in str(caught.value)
