@@ -28,42 +28,14 @@ T = TypeVar("T")
 FILE = "leeroy.toml"
 SYSTEM = Path("/etc/leeroy/leeroy.toml")
 _NO_SETTINGS = frozenset({"LEEROY_CONFIG", "LEEROY_SERVER", "LEEROY_TOKEN"})
-_OF_SCRIPTS = frozenset(
-    f"LEEROY_{name}"
-    for name in [
-        "BUILD",
-        "PIPELINE",
-        "REPOSITORY",
-        "BRANCH",
-        "TAG",
-        "COMMIT",
-        "PULL_REQUEST",
-        "STAGE",
-        "STEP",
-        "ATTEMPT",
-        "ENVIRONMENT",
-        "DEPLOY",
-        "BUILD_URL",
-        "SLOT",
-        "WORKSPACE",
-        "ARTIFACTS",
-        "RUN",
-        "RUN_DIR",
-    ]
+_OF_SCRIPTS = re.compile(
+    "LEEROY_(BUILD|PIPELINE|REPOSITORY|BRANCH|TAG|COMMIT|PULL_REQUEST|STAGE|STEP|ATTEMPT"
+    "|ENVIRONMENT|DEPLOY|BUILD_URL|SLOT|WORKSPACE|ARTIFACTS|RUN|RUN_DIR)"
 )
-_TEXTS = [
-    "url",
-    "listen",
-    "data",
-    "database",
-    "pipelines",
-    "env_file",
-    "mail",
-    "keep",
-    "max_log",
-    "min_free",
-    "stale_after",
-]
+"""What a script of Leeroy's own sees, should it start a Leeroy."""
+_TEXTS = re.compile(
+    "url|listen|data|database|pipelines|env_file|mail|keep|max_log|min_free|stale_after"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,10 +113,10 @@ def _read(file: Path) -> str:
 def _overrides(source: File, environ: Mapping[str, str]) -> dict[str, object]:
     found: dict[str, object] = {}
     for name, value in sorted(environ.items()):
-        if not name.startswith("LEEROY_") or name in _NO_SETTINGS | _OF_SCRIPTS:
+        if not name.startswith("LEEROY_") or name in _NO_SETTINGS or _OF_SCRIPTS.fullmatch(name):
             continue
         key = name.removeprefix("LEEROY_").lower()
-        if key in _TEXTS:
+        if _TEXTS.fullmatch(key):
             found[key] = value
         elif key == "slots":
             if value.isascii() and value.isdigit():
