@@ -56,6 +56,8 @@ class Parent:
         signal.set_wakeup_fd(self.poke, warn_on_full_buffer=False)
         process.adopt_orphans()
         os.set_blocking(wire.SOCKET, False)
+        # A script that inherits it could speak to the server in a supervisor's name.
+        os.set_inheritable(wire.SOCKET, False)
         self.poll.register(self.wake, select.POLLIN)
         self.poll.register(wire.SOCKET, select.POLLIN)
         gc.collect()

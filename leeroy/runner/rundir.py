@@ -9,6 +9,7 @@ What the files mean is told in docs/runner.md.
 from __future__ import annotations
 
 import fcntl
+import itertools
 import json
 import os
 import re
@@ -356,7 +357,7 @@ class RunDirs:
         directory = self._existing(run_id)
         while True:
             starts = output.segments(directory)
-            for start, following in zip(starts, [*starts[1:], None], strict=True):
+            for start, following in itertools.zip_longest(starts, starts[1:]):
                 if following is not None and following <= offset:
                     continue
                 try:
