@@ -140,6 +140,9 @@ def advance(
         outbox.drop_announcements(conn, build.id)
     if to in _PLACED:
         _enter(conn, moved, event, now)
+    if (build.state in HOLDING and to not in HOLDING) or (to.over and build.tag is not None):
+        # Somebody may have waited for just this.
+        builds.nudge(conn, now)
     _tell(conn, moved, event, house)
     if to in _STOPPABLE and moved.stop_at is not None:
         return advance(

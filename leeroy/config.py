@@ -27,6 +27,8 @@ T = TypeVar("T")
 
 FILE = "leeroy.toml"
 SYSTEM = Path("/etc/leeroy/leeroy.toml")
+ANY_PORT_URL = "http://127.0.0.1:0"
+"""The url while `listen` asks for any free port; serve puts the found one into it."""
 _NO_SETTINGS = frozenset({"LEEROY_CONFIG", "LEEROY_SERVER", "LEEROY_TOKEN"})
 _OF_SCRIPTS = re.compile(
     "LEEROY_(BUILD|PIPELINE|REPOSITORY|BRANCH|TAG|COMMIT|PULL_REQUEST|STAGE|STEP|ATTEMPT"
@@ -142,7 +144,7 @@ def _config(root: Section, file: Path | None) -> Config:
     if slots < 1:
         root.wrong("slots", "must be 1 or more; without one nothing would ever run")
     env_file = root.text("env_file")
-    url = (root.text("url", f"http://127.0.0.1:{port or 8082}") or "").rstrip("/")
+    url = (root.text("url", f"http://127.0.0.1:{port}") or "").rstrip("/")
     if not re.match(r"https?://[^/\s]+", url):
         root.wrong("url", f'{url!r} is no address; write "https://leeroy.example.com"')
     config = Config(

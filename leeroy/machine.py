@@ -119,3 +119,12 @@ def decide(build_id: int, state: State, move: Move, *, more_to_deploy: bool = Fa
 def legal() -> tuple[tuple[Move, State, State], ...]:
     """Every (move, from, to) of the table, as the schema stores them."""
     return tuple((e.move, source, e.dest) for e in TABLE for source in e.sources)
+
+
+def mermaid() -> str:
+    """The table as a diagram in Mermaid's words, for docs/states.md."""
+    lines = ["stateDiagram-v2", "    [*] --> queued: accept"]
+    for edge in TABLE:
+        lines += [f"    {source} --> {edge.dest}: {edge.move}" for source in edge.sources]
+    lines += [f"    {state} --> [*]" for state in State if state.over]
+    return "\n".join(lines)

@@ -32,6 +32,9 @@ def plans(build: Build) -> tuple[pipelines.Deploy, ...]:
         return tuple(d for d in pipeline.deploys if d.environment == build.deploy_to)
     if not build.deploys or build.pull_request is not None or build.fork:
         return ()
+    if pipeline.repository is None:
+        # Started by hand, on no branch: what asks for none is meant.
+        return tuple(d for d in pipeline.deploys if d.branches is None and d.tags is None)
     return pipelines.deploys_for(
         pipeline, branch=build.branch, tag=build.tag, default_branch=build.default_branch
     )

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection, Row, bindparam, func, select, update
 
 from leeroy.db.engine import touch
-from leeroy.db.tables import builds, events
+from leeroy.db.tables import builds, events, steps
 from leeroy.machine import AFTER_STOP
 from leeroy.model import OVER, Build, Event, Move, State
 
@@ -104,7 +104,7 @@ def ask_to_stop(
     """Write down that a running build is to stop; False means that it was moved meanwhile."""
     columns = builds.c
     statement = update(builds).where(columns.id == build.id, columns.version == build.version)
-    values = {"stop_at": at, "stop_actor": actor, "stop_reason": reason}
+    values = {"stop_at": at, "stop_actor": actor, "stop_reason": reason, "due_at": at}
     touch(conn, "builds")
     return conn.execute(statement.values(values)).rowcount == 1
 
@@ -184,12 +184,26 @@ def running_of(conn: Connection, pipeline: str) -> int:
     return int(conn.execute(statement).scalar_one())
 
 
+def wake(conn: Connection) -> None:
+    """Wake the loop after this commit."""
+    touch(conn, "builds")
+
+
 def nudge(conn: Connection, now: datetime, *, pipeline: str | None = None) -> None:
     """Make the loop look at every deploy that waits (of one pipeline) at once."""
     statement = update(builds).where(builds.c.state == State.deploy_pending)
     if pipeline is not None:
         statement = statement.where(builds.c.pipeline == pipeline)
     conn.execute(statement.values(due_at=now))
+    touch(conn, "builds")
+
+
+def rouse(conn: Connection, now: datetime) -> None:
+    """Make the loop look at every build that waits for it to decide, as at a start."""
+    states = [State.passed, State.deploy_pending, State.interrupted]
+    conn.execute(update(builds).where(builds.c.state.in_(states)).values(due_at=now))
+    stopping = builds.c.stop_at.is_not(None) & builds.c.state.in_([State.building, State.deploying])
+    conn.execute(update(builds).where(stopping).values(due_at=now))
     touch(conn, "builds")
 
 
@@ -262,3 +276,27 @@ def event_of(row: Row[Any]) -> Event:
 def delete(conn: Connection, build_id: int) -> None:
     """Forget a build with its events, steps, logs and notices (retention)."""
     conn.execute(sa.delete(builds).where(builds.c.id == build_id))
+
+
+def finished_before(conn: Connection, before: datetime, kept: set[int], limit: int) -> list[int]:
+    """The oldest builds that were over before then, but those to be *kept*."""
+    statement = (
+        select(builds.c.id)
+        .where(builds.c.finished_at < before, builds.c.id.not_in(sorted(kept)))
+        .order_by(builds.c.id)
+        .limit(limit)
+    )
+    return list(conn.execute(statement).scalars())
+
+
+def needs_run(conn: Connection, run_id: str) -> bool:
+    """Whether a run's directory is still needed: it runs, or nobody knows how it ended."""
+    statement = (
+        select(builds.c.state, steps.c.state)
+        .join(steps, steps.c.build_id == builds.c.id)
+        .where(steps.c.run_id == run_id)
+    )
+    row = conn.execute(statement).first()
+    if row is None:
+        return False
+    return bool(row[1] == "running" or row[0] == State.interrupted)

@@ -112,6 +112,12 @@ def all_environments(conn: Connection, name: str | None = None) -> list[Environm
     return [environment_of(row) for row in conn.execute(statement)]
 
 
+def everywhere(conn: Connection) -> list[Environment]:
+    """Every environment, the row for all first; nothing is locked."""
+    statement = select(environments).order_by(environments.c.pipeline, environments.c.name)
+    return [environment_of(row) for row in conn.execute(statement)]
+
+
 def sharing(conn: Connection, lock: str) -> list[Environment]:
     """The environments that share *lock*, with the row for all; nothing is locked."""
     statement = select(environments).where(
@@ -168,3 +174,27 @@ def unannounce(conn: Connection, *, pipeline: str | None, environment: str | Non
     if environment is not None:
         statement = statement.where(deploys.c.environment == environment)
     conn.execute(statement.values(announced_at=None, heard_at=None, heard_by=None, deploy_at=None))
+
+
+def last_of_each(conn: Connection, count: int) -> set[int]:
+    """The builds of the last *count* deploys that reached each environment."""
+    number = (
+        sa.func.row_number()
+        .over(
+            partition_by=(builds.c.pipeline, deploys.c.environment),
+            order_by=deploys.c.ended_at.desc(),
+        )
+        .label("number")
+    )
+    ranked = (
+        select(deploys.c.build_id, number)
+        .join(builds, builds.c.id == deploys.c.build_id)
+        .where(deploys.c.outcome == "done")
+        .subquery()
+    )
+    found = set(conn.execute(select(ranked.c.build_id).where(ranked.c.number <= count)).scalars())
+    return found | set(
+        conn.execute(
+            select(environments.c.runs_build).where(environments.c.runs_build.is_not(None))
+        ).scalars()
+    )

@@ -170,3 +170,16 @@ def notes(conn: Connection, limit: int = 100) -> list[dict[str, Any]]:
 def pretend_seen(conn: Connection, host_id: str, at: datetime) -> None:
     """Set when a host was last seen (a planned stop counts as seen)."""
     conn.execute(update(hosts).where(hosts.c.id == host_id).values(beat_at=at))
+
+
+def last_beat(conn: Connection) -> datetime | None:
+    """When any host last said that it is alive."""
+    return conn.execute(select(sa.func.max(hosts.c.beat_at))).scalar()
+
+
+def host_name(conn: Connection, host_id: str | None) -> str | None:
+    """The name of a host for people."""
+    if host_id is None:
+        return None
+    name = conn.execute(select(hosts.c.name).where(hosts.c.id == host_id)).scalar()
+    return host_id if name is None else str(name)

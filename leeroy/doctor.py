@@ -1,0 +1,137 @@
+"""How this Leeroy is, and whether people can be told; looks and changes nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sqlalchemy import Connection
+
+from leeroy import check, shelf, views
+from leeroy.config import Config, Secrets, load
+from leeroy.context import Context, host_id, host_name
+from leeroy.db import deploys, house, outbox, schema
+from leeroy.db.engine import Database
+from leeroy.errors import ConfigError, LeeroyError
+from leeroy.model import Clock
+from leeroy.notify import targets
+from leeroy.notify.compose import Message
+from leeroy.notify.courier import Courier
+from leeroy.pipelines import parse
+
+
+@dataclass(frozen=True)
+class Line:
+    """One thing that was looked at."""
+
+    well: bool
+    text: str
+
+
+def examine(path: str | None, environ: Mapping[str, str], clock: Clock) -> list[Line]:
+    """Everything worth a look, what is not well with what to do about it."""
+    mistakes = [m for m in check.everything(path, [], environ) if not m.warning]
+    found = [Line(False, str(mistake)) for mistake in mistakes]
+    try:
+        config = load(path, environ)
+    except ConfigError:
+        return found
+    if not mistakes:
+        found.append(Line(True, f"the settings ({config.file or 'defaults'}) and pipelines"))
+    found += _user()
+    try:
+        schema.ensure(config.database, migrate=False)
+    except LeeroyError as exc:
+        return [*found, Line(False, str(exc))]
+    context = Context(
+        config=config,
+        secrets=Secrets(config, environ),
+        clock=clock,
+        host_id=host_id(config.data, make=False),
+        host_name=host_name(),
+        environ=environ,
+    )
+    room = context.short_of_room()
+    found.append(Line(room is None, room or f"there is room on the disk of {config.data}"))
+    database = Database(config.database)
+    try:
+        found += database.read(lambda conn: _database(conn, context, database.label))
+    finally:
+        database.close()
+    return found
+
+
+def _user() -> list[Line]:
+    if os.geteuid() == 0:
+        text = "it runs as root, and so do all scripts; `leeroy init --system` makes a user for it"
+        return [Line(False, text)]
+    text = (
+        "scripts of the local executor run as this user and can read what it can; where that "
+        "is too much, name an executor (docs/configuration.md)"
+    )
+    return [Line(True, text)]
+
+
+def _database(conn: Connection, context: Context, label: str) -> list[Line]:
+    found = [Line(True, f"the database {label} answers, with the schema of this version")]
+    seen = house.last_beat(conn)
+    ago = None if seen is None else (context.clock.now() - seen).total_seconds()
+    if ago is None or ago > views.UNSEEN_S:
+        found.append(Line(False, "no server runs; start `leeroy serve`"))
+    else:
+        found.append(Line(True, f"a server was seen {max(ago, 0):.0f} s ago"))
+    for name, shelved in house.shelf(conn).items():
+        if shelved.mistakes and shelved.present:
+            text = f"pipeline {name} is broken, an older text is in force: {shelved.mistakes}"
+            found.append(Line(False, text))
+    trouble = outbox.trouble(conn)
+    for notice in trouble:
+        state = "was given up" if notice.state == "dead" else "does not get through"
+        name = views.target_name(notice.target)
+        text = f"a notice of build {notice.build_id} to {name} {state}: {notice.last_error}"
+        found.append(Line(False, text))
+    if not trouble:
+        found.append(Line(True, "no notice is in trouble"))
+    for place in deploys.everywhere(conn):
+        if place.frozen_at is not None:
+            name = f"{place.pipeline}/{place.name}" if place.pipeline else "everything"
+            why = f": {place.frozen_reason}" if place.frozen_reason else ""
+            found.append(Line(True, f"{name} is frozen by {place.frozen_by}{why}"))
+    return found
+
+
+def tell_everybody(path: str | None, environ: Mapping[str, str]) -> list[tuple[str, str | None]]:
+    """Send a message to each target; their names, with what went wrong (None: accepted)."""
+    config = load(path, environ)
+    return asyncio.run(_tell(config, Secrets(config, environ)))
+
+
+async def _tell(config: Config, secrets: Secrets) -> list[tuple[str, str | None]]:
+    listed = [target.to for target in config.notify]
+    for file in shelf.look(config.pipelines):
+        if file.text is not None:
+            read = parse(file.text, name=file.name, file=file.name)
+            listed += [target.to for target in read.notify]
+    text = f"This is a test by Leeroy on {host_name()}: whoever reads it is told of deploys."
+    words = Message("Leeroy: a test", text, text, f"<p>{text}</p>")
+    courier = Courier(sys.executable, 30.0)
+    found: list[tuple[str, str | None]] = []
+    try:
+        for to in dict.fromkeys(listed):
+            if to == "author":
+                continue
+            try:
+                url = secrets.get(to) if to.startswith(("env:", "file:")) else to
+                recipients = targets.split(url)
+            except LeeroyError as exc:
+                found.append((views.target_name(to), str(exc)))
+                continue
+            for recipient in recipients:
+                error = await courier.deliver(recipient.url, words, {})
+                found.append((f"{views.target_name(to)} ({recipient.name})", error))
+    finally:
+        await courier.close()
+    return found

@@ -1,0 +1,91 @@
+"""What follows a decision, once it is committed; plain data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from secrets import token_hex
+
+from leeroy.model import Build, Step
+from leeroy.runner.rundir import Result
+from leeroy.runner.runner import Run
+
+
+@dataclass(frozen=True)
+class Launch:
+    """
+    Run the script of a step whose row says that it is running.
+
+    `fresh`: it is the first one in its workspace.  `artifacts_of` is the build
+    whose artifacts count: its own, or that of the build it deploys again.
+    """
+
+    build: Build
+    step: Step
+    fresh: bool = False
+    artifacts_of: int | None = None
+
+
+@dataclass(frozen=True)
+class Stop:
+    """End the processes of a run."""
+
+    run_id: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Tidy:
+    """A workspace is of no use any more."""
+
+    workspace: str
+
+
+@dataclass(frozen=True)
+class StartWatch:
+    """The grace period of an announced deploy is to be watched from now on."""
+
+    key: WatchKey
+
+
+@dataclass(frozen=True)
+class DropWatch:
+    """A gate closed: what was watched counts for nothing."""
+
+    build_id: int
+
+
+Act = Launch | Stop | Tidy | StartWatch | DropWatch
+WatchKey = tuple[int, str, int]
+"""Build, environment, and the seq of the announcement."""
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A stretch of a step's masked output as it is stored; offsets count raw bytes."""
+
+    start: int
+    stop: int
+    data: bytes
+
+
+@dataclass(frozen=True)
+class End:
+    """
+    How a run was found: ended (with a result), or without one.
+
+    `trouble` says what went wrong besides the script (it could not be
+    started, its artifacts are not there).  `checkout` is what a checkout
+    resolved.  `chunks` is the end of its log.
+    """
+
+    run_id: str
+    run: Run
+    result: Result | None = None
+    trouble: str | None = None
+    checkout: dict[str, str | None] | None = None
+    chunks: tuple[Packed, ...] = ()
+
+
+def run_id(build_id: int, step_id: int) -> str:
+    """A name for a run directory that nobody has had before, not even another database."""
+    return f"{build_id}-{step_id}-{token_hex(4)}"

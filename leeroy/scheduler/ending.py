@@ -1,0 +1,303 @@
+"""What the end of a script means for its build."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import Connection
+
+from leeroy import onward
+from leeroy.advance import advance
+from leeroy.context import Context
+from leeroy.db import builds, deploys, logs, steps
+from leeroy.model import Build, Move, Stage, State, Step, StepState
+from leeroy.operations import resolved
+from leeroy.runner.runner import Run
+from leeroy.scheduler import starting
+from leeroy.scheduler.acts import Act, End, Launch, Tidy
+from leeroy.scheduler.specs import workspace_name
+
+MOST_REQUEUES = 3
+MOST_WITHDRAWALS = 3
+
+
+def record(conn: Connection, context: Context, end: End) -> list[Act]:
+    """
+    Write down how a run ended, and make the move that follows from it.
+
+    Twice the same end changes nothing the second time: the step is not
+    running any more.
+    """
+    step = steps.of_run(conn, end.run_id)
+    if step is None or step.state is not StepState.running:
+        return []
+    build = builds.get(conn, step.build_id, lock=True)
+    assert build is not None
+    kept = logs.end(conn, step.id)
+    for chunk in end.chunks:
+        if chunk.start >= kept:
+            logs.add(conn, step.id, chunk.start, chunk.stop, chunk.data)
+    if end.run is Run.lost:
+        return _lost(conn, context, build, step)
+    if end.run is not Run.ended:
+        return _never_began(conn, context, build, step)
+    step = _ended(conn, context, build, step, end)
+    if build.state is State.building:
+        return _of_building(conn, context, build, step, end)
+    if build.state is State.deploying:
+        return _of_deploying(conn, context, build, step)
+    if build.state is State.interrupted and step.stage is Stage.status:
+        return _of_status(conn, context, build, step)
+    return []
+
+
+def _ended(conn: Connection, context: Context, build: Build, step: Step, end: End) -> Step:
+    values: dict[str, Any] = {"finished_at": context.clock.now()}
+    result = end.result
+    good = result is not None and result.exit_code == 0 and result.reason is None
+    if result is not None:
+        values |= {
+            "exit_code": result.exit_code,
+            "signal": result.signal,
+            "reason": result.reason,
+            "raw_bytes": result.raw_bytes,
+            "dropped_bytes": result.dropped_bytes,
+            "sha256": result.sha256,
+            "started_at": datetime.fromtimestamp(result.started_at, UTC),
+            "finished_at": datetime.fromtimestamp(result.finished_at, UTC),
+        }
+    if end.trouble is not None:
+        values["reason"] = end.trouble
+    if good and end.trouble is None:
+        state = StepState.passed
+    elif build.stop_at is not None and result is not None and result.reason == "stopped":
+        state = StepState.cancelled
+    else:
+        state = StepState.failed
+    steps.change(conn, step.id, state=state, **values)
+    return replace(step, state=state, **values)
+
+
+def _move(conn: Connection, context: Context, build: Build, move: Move, **options: Any) -> Build:
+    options = {"actor": context.scheduler} | options
+    return advance(conn, build, move, now=context.clock.now(), house=context.house, **options)
+
+
+def _stopped(
+    conn: Connection, context: Context, build: Build, landed: bool | None = None
+) -> list[Act]:
+    """Nothing of it runs any more, as was asked."""
+    steps.give_up_waiting(conn, build.id)
+    _move(
+        conn,
+        context,
+        build,
+        Move.cancel,
+        actor=build.stop_actor or context.scheduler,
+        reason=build.stop_reason,
+        landed=landed,
+    )
+    return []
+
+
+def _failed(
+    conn: Connection, context: Context, build: Build, reason: str, landed: bool | None = None
+) -> list[Act]:
+    steps.give_up_waiting(conn, build.id)
+    _move(conn, context, build, Move.fail, reason=reason, landed=landed)
+    return []
+
+
+def say(step: Step) -> str:
+    """How a step ended, for people."""
+    what = f"{step.stage} {step.name}"
+    if step.stage in (Stage.checkout, Stage.verify, Stage.status):
+        what = str(step.stage)
+    if step.reason == "timeout":
+        return f"{what} took too long"
+    if step.reason == "stopped":
+        return f"{what} was stopped"
+    if step.reason is not None:
+        return f"{what}: {step.reason}"
+    if step.signal is not None:
+        return f"{what} was killed by signal {step.signal}"
+    return f"{what} exited {step.exit_code}"
+
+
+# --- tests and builds
+
+
+def _of_building(
+    conn: Connection, context: Context, build: Build, step: Step, end: End
+) -> list[Act]:
+    if step.stage is Stage.checkout and step.state is StepState.passed and end.checkout:
+        build = _resolved_checkout(conn, build, end.checkout)
+    if build.stop_at is not None:
+        return _stopped(conn, context, build)
+    if step.state is not StepState.passed:
+        return _failed(conn, context, build, say(step))
+    following = _next(conn, step)
+    if following is not None:
+        return _launch(conn, context, build, following)
+    tidy: list[Act] = [Tidy(workspace_name(build, None))]
+    return starting.passed(conn, context, build) + tidy
+
+
+def _resolved_checkout(conn: Connection, build: Build, found: dict[str, str | None]) -> Build:
+    values: dict[str, Any] = {"commit": found.get("commit") or build.commit}
+    for name in ("branch", "default_branch", "message", "author", "author_email"):
+        if getattr(build, name) is None and found.get(name):
+            values[name] = found[name]
+    if build.tag is not None or (build.commit is not None and build.branch is None):
+        values.pop("branch", None)  # a tag's, or a bare commit's: no branch asked for it
+    builds.change(conn, build.id, **values)
+    return replace(build, **values)
+
+
+def _next(conn: Connection, step: Step) -> Step | None:
+    for other in steps.of(conn, step.build_id):
+        if other.state is StepState.waiting and other.environment == step.environment:
+            return other
+    return None
+
+
+# --- deploys
+
+
+def _of_deploying(conn: Connection, context: Context, build: Build, step: Step) -> list[Act]:
+    good = step.state is StepState.passed
+    if step.stage is Stage.checkout:
+        if build.stop_at is not None:
+            return _stopped(conn, context, build, landed=False)
+        if not good:
+            return _failed(conn, context, build, say(step), landed=False)
+    if step.stage is Stage.deploy:
+        if build.stop_at is not None:
+            # Its last command may have come through before the stop did.
+            return _stopped(conn, context, build, landed=step.exit_code == 0)
+        if not good:
+            return _failed(conn, context, build, say(step), landed=False)
+    if step.stage is Stage.verify:
+        if build.stop_at is not None:
+            return _stopped(conn, context, build, landed=True)
+        if not good:
+            return _failed(conn, context, build, say(step), landed=True)
+    following = _next(conn, step)
+    if following is not None:
+        return _launch(conn, context, build, following)
+    acts: list[Act] = [Tidy(workspace_name(build, build.environment))]
+    onward.onward(
+        conn, build, now=context.clock.now(), actor=context.scheduler, house=context.house
+    )
+    return acts
+
+
+# --- ends that nobody saw, and beginnings that never were
+
+
+def _never_began(conn: Connection, context: Context, build: Build, step: Step) -> list[Act]:
+    now = context.clock.now()
+    if build.stop_at is not None and build.state in (State.building, State.deploying):
+        steps.change(conn, step.id, state=StepState.cancelled, finished_at=now)
+        return _stopped(conn, context, build, landed=step.stage is Stage.verify)
+    if build.state is State.deploying and step.stage in (Stage.checkout, Stage.deploy):
+        return _withdraw(conn, context, build, step, StepState.cancelled)
+    # Nothing of it happened, so it is simply done: under a name of its own.
+    earlier = [s for s in steps.of(conn, build.id) if s.id < step.id]
+    fresh = not any(
+        s.state is StepState.passed and s.environment == step.environment for s in earlier
+    )
+    return _launch(conn, context, build, step, fresh=fresh)
+
+
+def _launch(
+    conn: Connection, context: Context, build: Build, step: Step, *, fresh: bool = False
+) -> list[Act]:
+    begun = starting.begin(conn, context, step, context.clock.now())
+    return [Launch(build, begun, fresh, starting.artifacts_of(conn, build))]
+
+
+def _withdraw(
+    conn: Connection, context: Context, build: Build, step: Step, state: StepState
+) -> list[Act]:
+    assert build.environment is not None
+    reason = "its script never began"
+    steps.change(conn, step.id, state=state, finished_at=context.clock.now(), reason=reason)
+    found = deploys.get(conn, build.id, build.environment)
+    if found is not None and found.withdrawals >= MOST_WITHDRAWALS:
+        again = f"its deploy was withdrawn {MOST_WITHDRAWALS} times already; look at this host"
+        return _failed(conn, context, build, again, landed=False)
+    steps.give_up_waiting(conn, build.id)
+    moved = _move(conn, context, build, Move.withdraw, reason=reason)
+    if moved.state is State.deploy_pending:
+        plan = onward.plan_of(moved)
+        now, actor = context.clock.now(), context.scheduler
+        onward.settle(conn, moved, plan, now=now, actor=actor, house=context.house)
+    return []
+
+
+def _lost(conn: Connection, context: Context, build: Build, step: Step) -> list[Act]:
+    now = context.clock.now()
+    reason = "its supervisor died and nobody saw its end"
+    steps.change(conn, step.id, state=StepState.interrupted, finished_at=now, reason=reason)
+    if build.state is State.building:
+        steps.give_up_waiting(conn, build.id)
+        if build.stop_at is not None:
+            return _stopped(conn, context, build)
+        if build.requeues >= MOST_REQUEUES:
+            return _failed(
+                conn, context, build, f"{step.stage} {step.name} was lost {MOST_REQUEUES + 1} times"
+            )
+        text = f"{step.stage} {step.name} is lost: {reason}"
+        changes = {"requeues": build.requeues + 1, "host": None}
+        _move(conn, context, build, Move.requeue, reason=text, changes=changes)
+        return []
+    if build.state is State.deploying:
+        if step.stage is Stage.checkout:
+            return _withdraw(conn, context, build, step, StepState.interrupted)
+        if step.stage is Stage.verify and build.stop_at is None:
+            # To look once more whether it is well changes nothing.
+            plan = [(Stage.verify, step.name)]
+            again = starting.add_steps(
+                conn, context, build, plan, environment=step.environment, now=now
+            )
+            return [Launch(build, again[0])]
+        if step.stage is Stage.verify:
+            return _stopped(conn, context, build, landed=True)
+        steps.give_up_waiting(conn, build.id)
+        _move(conn, context, build, Move.lose, reason=reason)
+        return []
+    if build.state is State.interrupted and step.stage is Stage.status:
+        return by_rule(conn, context, build, "the status script was lost")
+    return []
+
+
+# --- what becomes of an interrupted deploy
+
+
+def _of_status(conn: Connection, context: Context, build: Build, step: Step) -> list[Act]:
+    rule = onward.plan_of(build).interrupted
+    if step.state is StepState.passed:
+        reason = "the status script says that it landed"
+        resolved(conn, context, build, Move.resolve_done, actor="status script", reason=reason)
+        return []
+    if step.exit_code == 1 and step.reason is None:
+        how = Move.resolve_again if rule == "again" else Move.resolve_failed
+        reason = "the status script says that it did not land"
+        resolved(conn, context, build, how, actor="status script", reason=reason)
+        return []
+    return by_rule(conn, context, build, f"the status script does not know ({say(step)})")
+
+
+def by_rule(conn: Connection, context: Context, build: Build, why: str) -> list[Act]:
+    """What the pipeline says about a deploy of which nobody knows how it ended."""
+    rule = onward.plan_of(build).interrupted
+    if rule == "hold":
+        builds.change(conn, build.id, due_at=None)
+        return []
+    how = Move.resolve_failed if rule == "fail" else Move.resolve_again
+    reason = f'{why}; interrupted = "{rule}"'
+    resolved(conn, context, build, how, actor=f"pipeline {build.pipeline}", reason=reason)
+    return []

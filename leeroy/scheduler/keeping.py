@@ -1,0 +1,96 @@
+"""
+What is thrown away, and when: old builds, and folders that nobody needs.
+
+Removing twice is as good as once, and a crash in between leaves only what the
+next round removes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import time
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+
+from sqlalchemy import Connection
+
+from leeroy.context import Context
+from leeroy.db import builds, deploys
+from leeroy.db.engine import Database
+from leeroy.errors import LeeroyError
+from leeroy.runner.runner import Runner
+
+ROUND_S = 600.0
+FAILED_S = 86_400.0
+"""A workspace of a failed build stays a day, for whoever wants to look into it."""
+LAST_DEPLOYS = 5
+_AT_ONCE = 100
+
+
+def round_(database: Database, runner: Runner, context: Context) -> None:
+    """Throw away what is due."""
+    gone = database.transact(lambda conn: _old_builds(conn, context))
+    for build_id in gone:
+        remove(context.config.data / "artifacts" / str(build_id))
+    _runs(database, runner)
+    _workspaces(database, context)
+
+
+def _old_builds(conn: Connection, context: Context) -> list[int]:
+    before = context.clock.now() - timedelta(seconds=context.config.keep_s)
+    kept = deploys.last_of_each(conn, LAST_DEPLOYS)
+    old = builds.finished_before(conn, before, kept, _AT_ONCE)
+    for build_id in old:
+        builds.delete(conn, build_id)
+    return old
+
+
+def _runs(database: Database, runner: Runner) -> None:
+    """Run directories of steps whose end is recorded."""
+    for run_id in runner.all():
+        if database.read(partial(builds.needs_run, run_id=run_id)):
+            continue
+        with contextlib.suppress(LeeroyError, OSError):
+            runner.forget(run_id)
+
+
+def _workspaces(database: Database, context: Context) -> None:
+    for kind in ("workspaces", "tmp"):
+        folder = context.config.data / kind
+        for path in folder.iterdir() if folder.is_dir() else ():
+            number = path.name.partition("-")[0]
+            if not number.isdigit():
+                continue
+            build = database.read(partial(builds.get, build_id=int(number)))
+            if build is not None and not build.state.over:
+                continue
+            with contextlib.suppress(OSError):
+                if build is None or time.time() - path.stat().st_mtime > FAILED_S:
+                    remove(path)
+
+
+def remove(path: Path) -> None:
+    """Remove a folder, renamed first, so that nobody finds half of it."""
+    gone = path.with_name(f".gone-{path.name}")
+    try:
+        path.rename(gone)
+    except FileNotFoundError:
+        return
+    except OSError:
+        shutil.rmtree(gone, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            path.rename(gone)
+    # Scripts may have taken rights from their own folders (Go's module cache does).
+    shutil.rmtree(gone, onerror=_again)
+
+
+def _again(function: object, path: str, _: object) -> None:
+    with contextlib.suppress(OSError):
+        Path(path).parent.chmod(0o700)
+        Path(path).chmod(0o700)
+        if Path(path).is_dir() and not Path(path).is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            Path(path).unlink(missing_ok=True)

@@ -1,0 +1,144 @@
+"""Which queued build gets a slot, and which scripts it has to pass."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
+
+from sqlalchemy import Connection
+
+from leeroy import onward
+from leeroy.advance import advance
+from leeroy.context import Context
+from leeroy.db import builds, steps
+from leeroy.errors import ConfigError
+from leeroy.model import Build, Move, Stage, Step, StepState
+from leeroy.scheduler.acts import Act, Launch, run_id
+
+_LOOK_AT = 50
+CHECKOUT = "checkout"
+
+
+def pick(conn: Connection, context: Context) -> list[Act]:
+    """Start as many queued builds as there are free slots, the oldest first."""
+    taken = builds.slots_taken(conn, context.host_id)
+    free = [slot for slot in range(1, context.config.slots + 1) if slot not in taken]
+    if not free:
+        return []
+    acts: list[Act] = []
+    for build in builds.queued(conn, _LOOK_AT):
+        if not free:
+            break
+        if build.fork and build.approved_by is None:
+            continue
+        try:
+            pipeline = onward.pipeline_of(build)
+        except ConfigError:
+            continue  # `why` says it
+        if pipeline.at_once and builds.running_of(conn, build.pipeline) >= pipeline.at_once:
+            continue
+        acts += start(conn, context, build, free.pop(0))
+    return acts
+
+
+def start(conn: Connection, context: Context, build: Build, slot: int) -> list[Act]:
+    """Give a build its slot and its steps; one without any has passed at once."""
+    now = context.clock.now()
+    moved = advance(
+        conn,
+        build,
+        Move.start,
+        now=now,
+        actor=context.scheduler,
+        house=context.house,
+        changes={"slot": slot, "host": context.host_id},
+    )
+    planned = add_steps(conn, context, moved, _scripts(moved), environment=None, now=now)
+    if planned:
+        return [Launch(moved, planned[0], fresh=True, artifacts_of=artifacts_of(conn, build))]
+    return passed(conn, context, moved)
+
+
+def _scripts(build: Build) -> list[tuple[Stage, str]]:
+    pipeline = onward.pipeline_of(build)
+    found: list[tuple[Stage, str]] = []
+    if build.repository is not None:
+        found.append((Stage.checkout, CHECKOUT))
+    if build.deploy_to is None:  # else the tests of its source count
+        found += [(script.stage, script.name) for script in (*pipeline.tests, *pipeline.builds)]
+    return found
+
+
+def artifacts_of(conn: Connection, build: Build) -> int:
+    """The build whose artifacts a build deploys: its own, or those of the one it deploys again."""
+    while build.deploy_to is not None and build.source is not None:
+        source = builds.get(conn, build.source)
+        if source is None:
+            break
+        build = source
+    return build.id
+
+
+def add_steps(
+    conn: Connection,
+    context: Context,
+    build: Build,
+    scripts: Sequence[tuple[Stage, str]],
+    *,
+    environment: str | None,
+    now: datetime,
+) -> list[Step]:
+    """The rows of scripts to run one after the other; the first one runs, as far as rows say."""
+    added: list[Step] = []
+    for stage, name in scripts:
+        attempt = 1
+        if build.requeues or environment is not None:
+            attempt += steps.last_attempt(conn, build.id, stage, name, environment)
+        step_id = steps.add(conn, build.id, stage, name, environment=environment, attempt=attempt)
+        added.append(
+            Step(
+                id=step_id,
+                build_id=build.id,
+                stage=stage,
+                name=name,
+                environment=environment,
+                attempt=attempt,
+                state=StepState.waiting,
+                run_id=None,
+                host=None,
+                exit_code=None,
+                signal=None,
+                reason=None,
+                raw_bytes=None,
+                dropped_bytes=None,
+                sha256=None,
+                started_at=None,
+                finished_at=None,
+            )
+        )
+    if added:
+        added[0] = begin(conn, context, added[0], now)
+    return added
+
+
+def begin(conn: Connection, context: Context, step: Step, now: datetime) -> Step:
+    """Intent first: the row says that the step runs, and where, before anything of it does."""
+    values = {
+        "state": StepState.running,
+        "run_id": run_id(step.build_id, step.id),
+        "host": context.host_id,
+        "started_at": now,
+    }
+    steps.change(conn, step.id, **values)
+    return replace(step, **values)  # type: ignore[arg-type]  # one value per named column
+
+
+def passed(conn: Connection, context: Context, build: Build) -> list[Act]:
+    """Everything exited 0: announce the first deploy, or finish."""
+    now, actor = context.clock.now(), context.scheduler
+    moved = advance(conn, build, Move.pass_, now=now, actor=actor, house=context.house)
+    if moved.state.over:
+        return []
+    onward.onward(conn, moved, now=now, actor=actor, house=context.house)
+    return []

@@ -1,0 +1,214 @@
+"""What becomes of a deploy that waits, of one whose end nobody saw, and of a wish to stop."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import Connection
+
+from leeroy import gates, onward
+from leeroy.advance import advance
+from leeroy.context import Context
+from leeroy.db import builds, deploys, steps
+from leeroy.model import Build, Move, Stage, State, Step, StepState
+from leeroy.scheduler import ending, starting
+from leeroy.scheduler.acts import Act, DropWatch, Launch, StartWatch, Stop, WatchKey
+
+LOOKED_AT = (
+    State.passed,
+    State.deploy_pending,
+    State.interrupted,
+    State.building,
+    State.deploying,
+)
+_AGAIN_S = 5.0
+
+
+@dataclass(frozen=True)
+class Watching:
+    """
+    What this process has watched.
+
+    `name` is this process's own (a new one after every interruption), `away_s`
+    how long nobody watched before it began.  `watched` holds for how many
+    seconds each deploy has been watched; `room` says why nothing may start.
+    `cleared` are the builds of whose lost scripts provably nothing is left.
+    """
+
+    name: str
+    away_s: float
+    watched: Mapping[WatchKey, float]
+    room: str | None
+    cleared: frozenset[int]
+
+
+def look(conn: Connection, context: Context, build_id: int, watching: Watching) -> list[Act]:
+    """What is due for one build."""
+    build = builds.get(conn, build_id, lock=True)
+    if build is None or build.due_at is None or build.due_at > context.clock.now():
+        return []
+    if build.state in (State.building, State.deploying):
+        return _stop(conn, context, build)
+    if build.state is State.passed:
+        now, actor = context.clock.now(), context.scheduler
+        onward.onward(conn, build, now=now, actor=actor, house=context.house)
+        return []
+    if build.state is State.deploy_pending:
+        return _pending(conn, context, build, watching)
+    if build.state is State.interrupted:
+        return _interrupted(conn, context, build, watching)
+    builds.change(conn, build.id, due_at=None)
+    return []
+
+
+def _stop(conn: Connection, context: Context, build: Build) -> list[Act]:
+    builds.change(conn, build.id, due_at=None)
+    if build.stop_at is None:
+        return []
+    running = [s for s in steps.of(conn, build.id) if s.state is StepState.running]
+    reason = f"stopped by {build.stop_actor}"
+    return [Stop(s.run_id, reason) for s in running if s.run_id and s.host == context.host_id]
+
+
+def _move(conn: Connection, context: Context, build: Build, move: Move, **options: Any) -> Build:
+    options = {"actor": context.scheduler} | options
+    return advance(conn, build, move, now=context.clock.now(), house=context.house, **options)
+
+
+# --- a deploy that waits
+
+
+def _pending(conn: Connection, context: Context, build: Build, watching: Watching) -> list[Act]:
+    now = context.clock.now()
+    plan = onward.plan_of(build)
+    facts = gates.facts(conn, build, plan, now=now, lock=True)
+    key: WatchKey = (build.id, plan.environment, facts.deploy.announced_seq or 0)
+    older = gates.overtaken_by(conn, build, facts.environment)
+    if older is not None:
+        _move(conn, context, build, Move.supersede, reason=older)
+        return [DropWatch(build.id)]
+    if _interrupted_watch(facts, watching):
+        return _watch_anew(conn, context, build, facts, watching)
+    if facts.deploy.watcher != watching.name:
+        deploys.put(conn, build, plan.environment, watcher=watching.name)
+    wait = gates.closed(facts, gates.BEFORE_GRACE)
+    if wait is not None:
+        if wait.gate == "heard" and wait.until is not None and wait.until <= now:
+            minutes = int(gates.UNHEARD_S // 60)
+            reason = f"nobody could be told for {minutes} minutes"
+            _move(conn, context, build, Move.hold, reason=reason)
+        else:
+            builds.change(conn, build.id, due_at=wait.until)
+        return [DropWatch(build.id)]
+    if watching.room is not None:
+        builds.change(conn, build.id, due_at=now + timedelta(seconds=_AGAIN_S))
+        return []
+    grace = gates.grace(_seen(facts, watching.watched.get(key)))
+    if grace is None:
+        return [DropWatch(build.id), *_deploy(conn, context, build, facts)]
+    if key in watching.watched:
+        left = plan.grace_s - watching.watched[key]
+        builds.change(conn, build.id, due_at=now + timedelta(seconds=max(left, 0.001)))
+        return []
+    until = now + timedelta(seconds=plan.grace_s)
+    deploys.put(conn, build, plan.environment, deploy_at=until)
+    builds.change(conn, build.id, due_at=until)
+    return [StartWatch(key)]
+
+
+def _seen(facts: gates.Facts, watched_s: float | None) -> gates.Facts:
+    return gates.Facts(**{**facts.__dict__, "watched_s": watched_s})
+
+
+def _interrupted_watch(facts: gates.Facts, watching: Watching) -> bool:
+    deploy = facts.deploy
+    if deploy.approved_at is not None or deploy.held_at is not None:
+        return False
+    if deploy.announced_at is None:
+        return True  # after a thaw
+    begun = deploy.heard_at is not None or deploy.deploy_at is not None
+    return begun and deploy.watcher is not None and deploy.watcher != watching.name
+
+
+def _watch_anew(
+    conn: Connection, context: Context, build: Build, facts: gates.Facts, watching: Watching
+) -> list[Act]:
+    """Nobody watched for a while: announce again with the full grace period, or hold."""
+    if facts.deploy.announced_at is not None and watching.away_s > context.config.stale_after_s:
+        hours = watching.away_s / 3600
+        reason = f"stale: Leeroy could not watch it for {hours:.1f} h"
+        moved = _move(conn, context, build, Move.hold, reason=reason)
+    else:
+        why = "Leeroy could not watch it for a while; the grace period begins anew"
+        if facts.deploy.announced_at is None:
+            why = "thawed; the grace period begins anew"
+        moved = _move(conn, context, build, Move.announce, reason=why)
+    assert moved.environment is not None
+    deploys.put(conn, moved, moved.environment, watcher=watching.name)
+    return [DropWatch(build.id)]
+
+
+def _deploy(conn: Connection, context: Context, build: Build, facts: gates.Facts) -> list[Act]:
+    plan = facts.plan
+    moved = _move(conn, context, build, Move.deploy)
+    builds.change(conn, build.id, host=context.host_id)
+    scripts: list[tuple[Stage, str]] = []
+    if build.repository is not None:
+        scripts.append((Stage.checkout, starting.CHECKOUT))
+    scripts.append((Stage.deploy, plan.environment))
+    if plan.verify is not None:
+        scripts.append((Stage.verify, plan.environment))
+    planned = starting.add_steps(
+        conn,
+        context,
+        moved,
+        scripts,
+        environment=plan.environment,
+        now=context.clock.now(),
+    )
+    source = starting.artifacts_of(conn, build)
+    return [Launch(moved, planned[0], fresh=True, artifacts_of=source)]
+
+
+# --- a deploy whose end nobody saw
+
+
+def _interrupted(conn: Connection, context: Context, build: Build, watching: Watching) -> list[Act]:
+    plan = onward.plan_of(build)
+    deployed, asked = _last(conn, build)
+    if deployed is None or deployed.host != context.host_id:
+        builds.change(conn, build.id, due_at=None)
+        return []
+    if plan.interrupted == "hold" and plan.status is None:
+        builds.change(conn, build.id, due_at=None)
+        return []
+    if build.id not in watching.cleared:
+        # Something of it may still live; nobody is asked, and nothing follows, before that is over.
+        later = context.clock.now() + timedelta(seconds=_AGAIN_S)
+        builds.change(conn, build.id, due_at=later)
+        return []
+    builds.change(conn, build.id, due_at=None)
+    if plan.status is not None and (asked is None or asked.id < deployed.id):
+        planned = starting.add_steps(
+            conn,
+            context,
+            build,
+            [(Stage.status, plan.environment)],
+            environment=plan.environment,
+            now=context.clock.now(),
+        )
+        return [Launch(build, planned[0])]
+    if asked is not None and asked.state is StepState.running:
+        return []
+    return ending.by_rule(conn, context, build, "nobody saw its end")
+
+
+def _last(conn: Connection, build: Build) -> tuple[Step | None, Step | None]:
+    """The last deploy and the last status step of the environment the build is at."""
+    mine = [s for s in steps.of(conn, build.id) if s.environment == build.environment]
+    deployed = [s for s in mine if s.stage is Stage.deploy]
+    asked = [s for s in mine if s.stage is Stage.status]
+    return (deployed[-1] if deployed else None, asked[-1] if asked else None)

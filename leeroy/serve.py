@@ -1,0 +1,301 @@
+"""
+`leeroy serve`: web, scheduler, runner and sender put together, and taken apart again.
+
+The order of the start matters: the runner's parent is executed before any
+socket or database is open, so that nothing leaks into scripts; the web is
+opened last, so that whoever gets an answer gets a true one.  SIGTERM stops
+everything within seconds and leaves running scripts running.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import fcntl
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import IO
+
+import uvicorn
+
+from leeroy import config, letters, shelf
+from leeroy.config import Config, Secrets
+from leeroy.context import Context, host_id, host_name
+from leeroy.db import schema
+from leeroy.db.engine import Database
+from leeroy.errors import LeeroyError, Unavailable
+from leeroy.model import Clock
+from leeroy.notify.sender import Sender
+from leeroy.pipelines import Pipeline
+from leeroy.runner.runner import Runner
+from leeroy.scheduler import Scheduler
+from leeroy.web.app import application
+from leeroy.web.state import Site
+
+log = logging.getLogger("leeroy")
+
+LOOK_S = 0.5
+"""How often the folder of pipelines is looked at."""
+_ALIVE_S = 20.0
+_PR_SET_DUMPABLE = 4
+
+
+def serve(settings: Config, clock: Clock, on_ready: Callable[[str], None] = lambda _: None) -> int:
+    """
+    Serve until SIGTERM or SIGINT; returns the exit code.
+
+    `on_ready(address)` is called once hooks are taken.
+
+    Raises:
+        Unavailable: The database or the address is not to be had, or another
+            server runs on the same data.
+    """
+    _keep_to_ourselves()
+    settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with _alone(settings.data):
+        return _Server(settings, clock, on_ready).run()
+
+
+def _keep_to_ourselves() -> None:
+    """No other process of this user may read our memory and environment (secrets are there)."""
+    ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+
+
+@contextlib.contextmanager
+def _alone(data: Path) -> Iterator[IO[str]]:
+    """One server for each data folder: its runs, and a SQLite file, are its own."""
+    with (data / "serve.lock").open("a+", encoding="ascii") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as exc:
+            lock.seek(0)
+            who = lock.read().strip()
+            raise Unavailable(
+                f"another `leeroy serve` (process {who}) runs on {data}; stop it first"
+            ) from exc
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield lock
+
+
+class _Server:
+    def __init__(self, settings: Config, clock: Clock, on_ready: Callable[[str], None]) -> None:
+        self._config = settings
+        self._clock = clock
+        self._on_ready = on_ready
+        self._context = Context(
+            config=settings,
+            secrets=Secrets(settings),
+            clock=clock,
+            host_id=host_id(settings.data, make=True),
+            host_name=host_name(),
+            environ=dict(os.environ),
+        )
+        self._pipelines: Mapping[str, Pipeline] = {}
+        self._last_turn = clock.monotonic()
+        self._failed: Exception | None = None
+        self._closing = threading.Event()
+        self._stop: asyncio.Event | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._sender: Sender | None = None
+        self._scheduler: Scheduler | None = None
+
+    def run(self) -> int:
+        runner = Runner(self._config.data, self._on_end)
+        runner.start()
+        try:
+            listening = _listen(self._config.host, self._config.port)
+            if self._config.port == 0 and self._config.url == config.ANY_PORT_URL:
+                # Links must lead to the port that was found.
+                self._config = replace(self._config, url=_address(listening))
+                self._context = replace(self._context, config=self._config)
+            try:
+                return self._with_runner(runner, listening)
+            finally:
+                listening.close()
+        finally:
+            runner.close()
+
+    def _with_runner(self, runner: Runner, listening: socket.socket) -> int:
+        migrate = self._config.database.startswith("sqlite")
+        if schema.ensure(self._config.database, migrate=migrate):
+            log.info("the database has the schema of this version now")
+        database = Database(self._config.database, self._on_commit, self._on_broken)
+        try:
+            database.listen()
+            key = database.transact(letters.stop_key)
+            self._look_at_pipelines(database)
+            self._scheduler = Scheduler(database, runner, self._context, self._turned)
+            self._scheduler.start()
+            try:
+                asyncio.run(self._online(database, listening, key))
+            finally:
+                self._closing.set()
+                self._scheduler.close()
+        finally:
+            database.close()
+        if self._failed is not None:
+            log.error("stopped, for a write may or may not be on the disk: %s", self._failed)
+            return 1
+        return 0
+
+    async def _online(self, database: Database, listening: socket.socket, key: bytes) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._stop = asyncio.Event()
+        outbox = letters.DatabaseOutbox(database, self._context, key)
+        await outbox.release()
+        self._sender = Sender(outbox, letters.resolver(self._context), self._clock)
+        site = Site(
+            database=database,
+            context=self._context,
+            key=key,
+            pipelines=lambda: self._pipelines,
+            ready=self._not_ready,
+        )
+        web = uvicorn.Server(
+            uvicorn.Config(
+                application(site),
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                http="httptools",
+                loop="asyncio",
+                ws="none",
+                server_header=False,
+                proxy_headers=bool(self._config.trusted_proxies),
+                forwarded_allow_ips=list(self._config.trusted_proxies),
+                timeout_graceful_shutdown=1,
+            )
+        )
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._loop.add_signal_handler(number, self._stop.set)
+        sending = asyncio.create_task(self._sender.run())
+        watching = threading.Thread(
+            target=self._watch_pipelines, args=(database,), name="pipelines", daemon=True
+        )
+        watching.start()
+        # without its own signal handlers: they would swallow ours
+        web.config.load()
+        web.lifespan = web.config.lifespan_class(web.config)
+        await web.startup(sockets=[listening])
+        serving = asyncio.create_task(web.main_loop())
+        address = _address(listening)
+        self._on_ready(address)
+        _tell_systemd("READY=1", f"STATUS=serves {address}")
+        stopping = asyncio.create_task(self._stop.wait())
+        await asyncio.wait({stopping, serving, sending}, return_when=asyncio.FIRST_COMPLETED)
+        log.info("stopping; scripts that run go on")
+        _tell_systemd("STOPPING=1")
+        self._closing.set()
+        web.should_exit = True
+        sending.cancel()
+        with contextlib.suppress(asyncio.CancelledError, Exception):
+            await asyncio.wait_for(asyncio.gather(sending, return_exceptions=True), 2)
+        with contextlib.suppress(TimeoutError, asyncio.CancelledError):
+            await asyncio.wait_for(web.shutdown(sockets=None), 2)
+        serving.cancel()
+        stopping.cancel()
+        await asyncio.gather(serving, stopping, return_exceptions=True)
+        await self._sender.close()
+
+    # --- called from other threads
+
+    def _on_end(self, run_id: str) -> None:
+        if self._scheduler is not None:
+            self._scheduler.ended(run_id)
+
+    def _on_commit(self, touched: frozenset[str]) -> None:
+        if "builds" in touched and self._scheduler is not None:
+            self._scheduler.wake()
+        if "outbox" in touched and self._loop is not None and self._sender is not None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: we stop
+                self._loop.call_soon_threadsafe(self._sender.wake)
+
+    def _on_broken(self, error: Exception) -> None:
+        self._failed = error
+        if self._loop is not None and self._stop is not None:
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._stop.set)
+
+    def _turned(self) -> None:
+        self._last_turn = self._clock.monotonic()
+        _tell_systemd("WATCHDOG=1")
+
+    def _not_ready(self) -> str | None:
+        still_s = self._clock.monotonic() - self._last_turn
+        if still_s > _ALIVE_S:
+            return f"the loop has not turned for {still_s:.0f} s"
+        return None
+
+    # --- pipelines
+
+    def _look_at_pipelines(self, database: Database) -> None:
+        found = shelf.look(self._config.pipelines)
+        changes = database.transact(
+            lambda conn: shelf.sync(conn, context=self._context, found=found)
+        )
+        for change in changes:
+            log.warning("%s", change) if "broken" in change else log.info("%s", change)
+        self._pipelines = database.read(shelf.current)
+
+    def _watch_pipelines(self, database: Database) -> None:
+        seen = shelf.stamp(self._config.pipelines)
+        while not self._closing.wait(LOOK_S):
+            now = shelf.stamp(self._config.pipelines)
+            if now == seen:
+                continue
+            try:
+                self._look_at_pipelines(database)
+                seen = now
+            except LeeroyError as exc:
+                log.warning("the pipelines cannot be read anew: %s", exc)
+            except Exception:
+                log.exception("the pipelines cannot be read anew")
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((host, port))
+    except OSError as exc:
+        listening.close()
+        raise Unavailable(f"cannot listen on {host}:{port}: {exc.strerror}") from exc
+    listening.listen(1024)
+    listening.set_inheritable(False)
+    return listening
+
+
+def _address(listening: socket.socket) -> str:
+    host, port = listening.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _tell_systemd(*lines: str) -> None:
+    """What systemd asks of a service with Type=notify (sd_notify(3)); nothing elsewhere."""
+    where = os.environ.get("NOTIFY_SOCKET")
+    if not where:
+        return
+    if where.startswith("@"):
+        where = "\0" + where[1:]
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as to:
+        to.sendto("\n".join(lines).encode(), where)
+
+
+def set_up_log(verbose: bool) -> None:
+    """Say what happens on stderr; systemd adds the time by itself."""
+    form = "%(message)s" if os.environ.get("JOURNAL_STREAM") else "%(asctime)s %(message)s"
+    logging.basicConfig(stream=sys.stderr, format=form, level=logging.INFO)
+    if not verbose:
+        for name in ("uvicorn", "alembic", "asyncio"):
+            logging.getLogger(name).setLevel(logging.WARNING)

@@ -1,0 +1,49 @@
+"""What the routes share: the database, the context, and what is remembered for a moment."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from leeroy.context import Context
+from leeroy.db import house
+from leeroy.db.engine import Database
+from leeroy.db.house import Token
+from leeroy.pipelines import Pipeline
+
+_REMEMBER_S = 1.0
+
+
+@dataclass
+class Site:
+    """
+    One server's site.
+
+    `pipelines` gives those in force; `key` signs stop links and logins.
+    `ready` says why the server is not ready, None when it is.
+    """
+
+    database: Database
+    context: Context
+    key: bytes
+    pipelines: Callable[[], Mapping[str, Pipeline]]
+    ready: Callable[[], str | None] = lambda: None
+    started_at: float = field(default_factory=time.monotonic)
+    _tokens: list[Token] = field(default_factory=list)
+    _read_at: float = -1e9
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def tokens(self) -> list[Token]:
+        """Every token; at most a second old, so a removed one is of no use a second later."""
+        with self._lock:
+            if time.monotonic() - self._read_at > _REMEMBER_S:
+                self._tokens = self.database.read(house.all_tokens)
+                self._read_at = time.monotonic()
+            return self._tokens
+
+    def forget_tokens(self) -> None:
+        """A token was added or removed."""
+        with self._lock:
+            self._read_at = -1e9
