@@ -14,6 +14,7 @@ import pytest
 from leeroy.db import schema
 from leeroy.db.engine import Database
 from tests.parts import missing
+from tests.servers import Leeroy, a_leeroy
 from tests.waiting import until
 
 _number = itertools.count(1)
@@ -89,3 +90,20 @@ def database(url: str) -> Iterator[Database]:
     opened = Database(url)
     yield opened
     opened.close()
+
+
+@pytest.fixture
+def leeroy(tmp_path: Path) -> Iterator[Leeroy]:
+    """An installation on SQLite, not yet started."""
+    with a_leeroy(tmp_path / "leeroy") as made:
+        yield made
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def either(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Leeroy]:
+    """An installation not yet started, once on each kind of database."""
+    url = None
+    if request.param == "postgresql":
+        url = _make(request.getfixturevalue("postgres"), f"t{os.getpid()}_{next(_number)}")
+    with a_leeroy(tmp_path / "leeroy", url) as made:
+        yield made
