@@ -14,7 +14,7 @@ demo: $(RUNTIME)  ## a push, tests, the message, one deploy stopped and one done
 
 test: $(DEV)  ## lint and every test
 	@$(MAKE) --no-print-directory lint
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n 3
 
 lint: $(DEV)
 	$(BIN)/ruff check -q .
