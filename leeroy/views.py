@@ -35,7 +35,7 @@ def instant(at: datetime | None) -> str | None:
 
 def find(conn: Connection, build_id: int, *, lock: bool = False) -> Build:
     """The build; raises NotFound."""
-    build = builds.get(conn, build_id, lock=lock)
+    build = builds.get(conn, build_id, lock=lock) if build_id < 2**63 else None
     if build is None:
         raise NotFound(f"there is no build {build_id}; `leeroy list` shows the latest ones")
     return build

@@ -131,8 +131,9 @@ class Database:
                             conn.exec_driver_sql(f"NOTIFY leeroy, '{' '.join(sorted(touched))}'")
                 break
             except DBAPIError as exc:
-                # A deadlock's victim was rolled back whole, so it may simply try again.
-                if attempt < 3 and getattr(exc.orig, "sqlstate", "") in ("40P01", "40001"):
+                # A deadlock's victim was rolled back whole, so it may simply try again; and where
+                # somebody else wrote the same key first, the work decides anew with that row.
+                if attempt < 3 and getattr(exc.orig, "sqlstate", "") in _AGAIN:
                     continue
                 fail = exc if isinstance(exc, IntegrityError) else self._unavailable(exc)
                 future.set_exception(fail)
@@ -208,6 +209,7 @@ def postgres_engine(url: sa.URL, size: int) -> Engine:
     )
 
 
+_AGAIN = ("40P01", "40001", "23505")
 _FATAL = ("SQLITE_IOERR", "SQLITE_CORRUPT", "SQLITE_NOTADB")
 
 
