@@ -170,9 +170,9 @@ def _queued(conn: Connection, context: Context, build: Build) -> str:
         return f"its pipeline's text cannot be used any more: {exc}"
     if at_once and builds.running_of(conn, build.pipeline) >= at_once:
         return f"{at_once} of {build.pipeline} run already (at_once = {at_once})"
-    running = [other.id for other in builds.in_state(conn, State.building)]
+    running = builds.building_ids(conn, 5)
     if running:
-        listed = ", ".join(str(number) for number in running[:5])
+        listed = ", ".join(str(number) for number in running)
         return f"a free slot; running: build {listed}"
     return "it is next"
 

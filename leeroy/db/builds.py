@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -19,6 +20,16 @@ _ALL = select(builds)
 _GET = _ALL.where(builds.c.id == bindparam("id"))
 _LOCK = _GET.with_for_update()
 _INSERT = builds.insert()
+_SLOTS = select(builds.c.slot).where(
+    builds.c.state == State.building, builds.c.host == bindparam("host")
+)
+_NEXT_DUE = select(func.min(builds.c.due_at))
+_QUEUED = (
+    _ALL.where(builds.c.state == State.queued)
+    .order_by(builds.c.id)
+    .limit(bindparam("limit"))
+    .with_for_update(skip_locked=True)
+)
 _EVENT = events.insert()
 
 
@@ -63,15 +74,23 @@ def move(conn: Connection, build: Build, to: State, changes: dict[str, Any], how
     False means that somebody moved it first, or asked it to stop and *how* is
     none of the moves possible after that: nothing was written.
     """
-    columns = builds.c
-    statement = update(builds).where(
-        columns.id == bindparam("b_id"), columns.version == bindparam("b_version")
-    )
-    if how not in AFTER_STOP and build.state in (State.building, State.deploying):
-        statement = statement.where(columns.stop_at.is_(None))
+    running = build.state in (State.building, State.deploying)
     values = {"state": str(to), "version": build.version + 1, **changes}
-    parameters = {"b_id": build.id, "b_version": build.version}
-    return conn.execute(statement.values(values), parameters).rowcount == 1
+    statement = _swap(tuple(values), running and how not in AFTER_STOP)
+    parameters = {f"v_{name}": value for name, value in values.items()}
+    parameters |= {"b_id": build.id, "b_version": build.version}
+    return conn.execute(statement, parameters).rowcount == 1
+
+
+@cache
+def _swap(names: tuple[str, ...], unless_stopped: bool) -> sa.Update:
+    """The UPDATE of a move; to put one together takes as long as to execute it."""
+    statement = update(builds).where(
+        builds.c.id == bindparam("b_id"), builds.c.version == bindparam("b_version")
+    )
+    if unless_stopped:
+        statement = statement.where(builds.c.stop_at.is_(None))
+    return statement.values({name: bindparam(f"v_{name}") for name in names})
 
 
 def add_event(conn: Connection, event: Event) -> None:
@@ -95,7 +114,14 @@ def add_event(conn: Connection, event: Event) -> None:
 
 def change(conn: Connection, build_id: int, **values: Any) -> None:
     """Set columns that belong to no move (what the checkout resolved, when it is due)."""
-    conn.execute(update(builds).where(builds.c.id == build_id).values(**values))
+    parameters = {f"v_{name}": value for name, value in values.items()}
+    conn.execute(_set(tuple(values)), parameters | {"b_id": build_id})
+
+
+@cache
+def _set(names: tuple[str, ...]) -> sa.Update:
+    statement = update(builds).where(builds.c.id == bindparam("b_id"))
+    return statement.values({name: bindparam(f"v_{name}") for name in names})
 
 
 def ask_to_stop(
@@ -111,10 +137,7 @@ def ask_to_stop(
 
 def queued(conn: Connection, limit: int) -> list[Build]:
     """The builds that wait for a slot, in the order in which they will get one."""
-    statement = (
-        _ALL.where(builds.c.state == State.queued).order_by(builds.c.id).limit(limit)
-    ).with_for_update(skip_locked=True)
-    return [build_of(row) for row in conn.execute(statement)]
+    return [build_of(row) for row in conn.execute(_QUEUED, {"limit": limit})]
 
 
 def due(conn: Connection, now: datetime, states: Sequence[State]) -> list[Build]:
@@ -125,7 +148,7 @@ def due(conn: Connection, now: datetime, states: Sequence[State]) -> list[Build]
 
 def next_due(conn: Connection) -> datetime | None:
     """When the loop must look again, unless something happens before."""
-    return conn.execute(select(func.min(builds.c.due_at))).scalar()
+    return conn.execute(_NEXT_DUE).scalar()
 
 
 def in_state(conn: Connection, *states: State) -> list[Build]:
@@ -172,8 +195,14 @@ def queued_on_branch(conn: Connection, build: Build) -> list[Build]:
 
 def slots_taken(conn: Connection, host: str) -> set[int]:
     """The slots in which this host's builds run."""
-    statement = select(builds.c.slot).where(builds.c.state == State.building, builds.c.host == host)
-    return {int(slot) for slot in conn.execute(statement).scalars() if slot is not None}
+    found = conn.execute(_SLOTS, {"host": host}).scalars()
+    return {int(slot) for slot in found if slot is not None}
+
+
+def building_ids(conn: Connection, limit: int) -> list[int]:
+    """Some of the builds that are building, the oldest first."""
+    statement = select(builds.c.id).where(builds.c.state == State.building)
+    return list(conn.execute(statement.order_by(builds.c.id).limit(limit)).scalars())
 
 
 def running_of(conn: Connection, pipeline: str) -> int:

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, func, select
 from leeroy.db.tables import log_chunks
 
 _INSERT = log_chunks.insert()
+_END = select(func.max(log_chunks.c.stop)).where(log_chunks.c.step_id == sa.bindparam("step"))
 _FAST = 1  # level: a log is written once and read rarely
 
 
@@ -43,8 +44,7 @@ def add(conn: Connection, step_id: int, start: int, stop: int, packed: bytes) ->
 
 def end(conn: Connection, step_id: int) -> int:
     """How much of the raw output is stored (or known to be dropped)."""
-    statement = select(func.max(log_chunks.c.stop)).where(log_chunks.c.step_id == step_id)
-    return int(conn.execute(statement).scalar() or 0)
+    return int(conn.execute(_END, {"step": step_id}).scalar() or 0)
 
 
 def trim(conn: Connection, step_id: int, head: int, tail_from: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -11,7 +12,14 @@ from leeroy.db.tables import steps
 from leeroy.model import Stage, Step, StepState
 
 _INSERT = steps.insert()
-_UPDATE = update(steps).where(steps.c.id == sa.bindparam("b_id"))
+_OF = select(steps).where(steps.c.build_id == sa.bindparam("build")).order_by(steps.c.id)
+_OF_RUN = select(steps).where(steps.c.run_id == sa.bindparam("run"))
+
+
+@cache
+def _update(names: tuple[str, ...]) -> sa.Update:
+    statement = update(steps).where(steps.c.id == sa.bindparam("b_id"))
+    return statement.values({name: sa.bindparam(f"v_{name}") for name in names})
 
 
 def step_of(row: Row[Any]) -> Step:
@@ -50,13 +58,13 @@ def add(
 
 def change(conn: Connection, step_id: int, **values: Any) -> None:
     """Set columns of a step."""
-    conn.execute(_UPDATE.values(**values), {"b_id": step_id})
+    parameters = {f"v_{name}": value for name, value in values.items()}
+    conn.execute(_update(tuple(values)), parameters | {"b_id": step_id})
 
 
 def of(conn: Connection, build_id: int) -> list[Step]:
     """Every step of a build, in the order in which they were planned."""
-    statement = select(steps).where(steps.c.build_id == build_id).order_by(steps.c.id)
-    return [step_of(row) for row in conn.execute(statement)]
+    return [step_of(row) for row in conn.execute(_OF, {"build": build_id})]
 
 
 def get(conn: Connection, step_id: int) -> Step | None:
@@ -67,7 +75,7 @@ def get(conn: Connection, step_id: int) -> Step | None:
 
 def of_run(conn: Connection, run_id: str) -> Step | None:
     """The step that is executed in that run directory."""
-    row = conn.execute(select(steps).where(steps.c.run_id == run_id)).first()
+    row = conn.execute(_OF_RUN, {"run": run_id}).first()
     return None if row is None else step_of(row)
 
 

@@ -9,6 +9,7 @@ directories, and everything else is in rows.
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections import deque
@@ -349,6 +350,7 @@ class Scheduler:
         try:
             if self._runner.result(run_id).exit_code == 0:
                 where = specs.folders(self._context, launch)
+                assert where.artifacts is not None
                 artifacts.collect(where.workspace, patterns, where.artifacts)
         except (artifacts.ArtifactError, OSError) as exc:
             trouble = str(exc)
@@ -435,12 +437,15 @@ class Scheduler:
             self._side.submit(self._tidy, act.workspace)
 
     def _tidy(self, workspace: str) -> None:
-        data = self._context.config.data
         for kind in ("workspaces", "tmp"):
+            folder = self._context.config.data / kind / workspace
             try:
-                keeping.remove(data / kind / workspace)
+                try:
+                    folder.rmdir()  # most are empty, at least of the small ones
+                except OSError:
+                    keeping.remove(folder)
             except OSError as exc:
-                log.warning("%s/%s stays for now: %s", kind, workspace, exc)
+                log.warning("%s stays for now: %s", folder, exc)
 
     def _stop(self, act: Stop) -> None:
         try:
@@ -483,16 +488,15 @@ def _artifacts(launch: Launch | None) -> Sequence[str]:
 def _folders(where: specs.Folders, launch: Launch) -> None:
     """Make what a script expects to be there."""
     step = launch.step
-    where.workspace.parent.mkdir(parents=True, exist_ok=True)
     if step.stage is Stage.checkout:
+        where.workspace.parent.mkdir(parents=True, exist_ok=True)
         return
     if launch.build.repository is None and launch.fresh:
         keeping.remove(where.workspace)
-    where.workspace.mkdir(exist_ok=True)
-    for folder in (where.tmp, where.home, where.artifacts):
-        if folder is not None:
+    for folder in (where.workspace, where.tmp, where.home, where.artifacts):
+        if folder is not None and not os.path.isdir(folder):  # noqa: PTH112 - half the time
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if step.stage is Stage.deploy:
+    if step.stage is Stage.deploy and where.artifacts is not None:
         artifacts.unpack(where.artifacts, where.workspace)
 
 

@@ -29,13 +29,14 @@ class Folders:
     Where a step works.
 
     `workspace` is made anew before the first step of a build or deploy.
-    `artifacts` is where builds leave files for deploys.
+    `artifacts` is where builds leave files for deploys; None: there is no build
+    or deploy to do so.
     """
 
     workspace: Path
     home: Path | None
     tmp: Path
-    artifacts: Path
+    artifacts: Path | None
 
 
 def workspace_name(build: Build, environment: str | None) -> str:
@@ -51,11 +52,15 @@ def folders(context: Context, launch: Launch) -> Folders:
     home: Path | None = None
     if step.environment is None:
         home = data / "homes" / (f"fork-{build.id}" if build.fork else build.pipeline)
+    pipeline = onward.pipeline_of(build)
+    kept: Path | None = None
+    if pipeline.builds or pipeline.deploys:
+        kept = data / "artifacts" / str(launch.artifacts_of or build.id)
     return Folders(
         workspace=data / "workspaces" / name,
         home=home,
         tmp=data / "tmp" / name,
-        artifacts=data / "artifacts" / str(launch.artifacts_of or build.id),
+        artifacts=kept,
     )
 
 
@@ -161,7 +166,7 @@ def _environment(
         "LEEROY_BUILD_URL": f"{config.url}/builds/{build.id}",
         "LEEROY_SLOT": str(build.slot or 0),
         "LEEROY_WORKSPACE": str(where.workspace),
-        "LEEROY_ARTIFACTS": str(where.artifacts),
+        "LEEROY_ARTIFACTS": str(where.artifacts or ""),
     }
 
 

@@ -17,6 +17,7 @@ from leeroy.model import Build, Move, Stage, Step, StepState
 from leeroy.scheduler.acts import Act, Launch, run_id
 
 _LOOK_AT = 50
+"""So many queued builds are looked at when the first few may not start."""
 CHECKOUT = "checkout"
 
 
@@ -26,8 +27,21 @@ def pick(conn: Connection, context: Context) -> list[Act]:
     free = [slot for slot in range(1, context.config.slots + 1) if slot not in taken]
     if not free:
         return []
+    wanted = len(free)
+    acts, seen = _start_some(conn, context, free, wanted)
+    if free and seen == wanted:
+        more, _ = _start_some(conn, context, free, _LOOK_AT)
+        acts += more
+    return acts
+
+
+def _start_some(
+    conn: Connection, context: Context, free: list[int], limit: int
+) -> tuple[list[Act], int]:
+    """Start what may start of the oldest queued builds; also how many were looked at."""
     acts: list[Act] = []
-    for build in builds.queued(conn, _LOOK_AT):
+    queued = builds.queued(conn, limit)
+    for build in queued:
         if not free:
             break
         if build.fork and build.approved_by is None:
@@ -39,7 +53,7 @@ def pick(conn: Connection, context: Context) -> list[Act]:
         if pipeline.at_once and builds.running_of(conn, build.pipeline) >= pipeline.at_once:
             continue
         acts += start(conn, context, build, free.pop(0))
-    return acts
+    return acts, len(queued)
 
 
 def start(conn: Connection, context: Context, build: Build, slot: int) -> list[Act]:
