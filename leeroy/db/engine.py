@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -78,15 +78,21 @@ class Database:
 
     def submit(self, work: Work[T]) -> Future[T]:
         """Run *work* in a writing transaction; the future is done after the commit."""
-        future: Future[T] = Future()
+        return self.submit_all([work])[0]
+
+    def submit_all(self, works: Sequence[Work[T]]) -> list[Future[T]]:
+        """Run each in a writing transaction (SQLite: savepoints in one)."""
+        jobs: list[tuple[Work[T], Future[T]]] = [(work, Future()) for work in works]
         if self.broken or self._closing:
-            future.set_exception(self._unavailable(self.broken))
+            for _, future in jobs:
+                future.set_exception(self._unavailable(self.broken))
         elif self._writer is not None:
-            self._writer.put((work, future))
+            self._writer.put(jobs)
         else:
             assert self._pool is not None
-            self._pool.submit(self._run_postgres, work, future)
-        return future
+            for work, future in jobs:
+                self._pool.submit(self._run_postgres, work, future)
+        return [future for _, future in jobs]
 
     def transact(self, work: Work[T]) -> T:
         """Run *work* in a writing transaction and wait for its commit."""
@@ -218,7 +224,7 @@ class _SqliteWriter:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._queue: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Sequence[Job] | None] = queue.SimpleQueue()
         self._engine = sqlite_engine(database.url, "BEGIN IMMEDIATE")
         self._conn: Connection | None = None
         self._version: int | None = None
@@ -226,8 +232,8 @@ class _SqliteWriter:
         self._thread = threading.Thread(target=self._loop, name="leeroy-writer", daemon=True)
         self._thread.start()
 
-    def put(self, job: Job) -> None:
-        self._queue.put(job)
+    def put(self, jobs: Sequence[Job]) -> None:
+        self._queue.put(jobs)
 
     def stop(self) -> None:
         self._queue.put(None)
@@ -243,7 +249,7 @@ class _SqliteWriter:
             jobs: list[Job] = []
             stopping = first is None
             if first is not None:
-                jobs.append(first)
+                jobs += first
             while len(jobs) < GATHER:
                 try:
                     more = self._queue.get_nowait()
@@ -252,7 +258,7 @@ class _SqliteWriter:
                 if more is None:
                     stopping = True
                 else:
-                    jobs.append(more)
+                    jobs += more
             if jobs:
                 self._write(jobs)
             if stopping:

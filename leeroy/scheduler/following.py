@@ -18,7 +18,7 @@ from leeroy.db import logs, steps
 from leeroy.db.engine import Database
 from leeroy.errors import LeeroyError
 from leeroy.runner.masking import Masker
-from leeroy.runner.runner import Runner
+from leeroy.runner.runner import Runner, Spec
 from leeroy.scheduler.acts import Packed
 
 log = logging.getLogger(__name__)
@@ -67,9 +67,9 @@ class Follower:
         if self._thread.is_alive():
             self._thread.join()
 
-    def follow(self, run_id: str, step_id: int, stored: int = 0) -> None:
+    def follow(self, spec: Spec, step_id: int, stored: int = 0) -> None:
         """Follow a run; *stored* bytes of its output are in the database already."""
-        spec = self._runner.spec(run_id)
+        run_id = spec.run_id
         stream = _Stream(
             run_id, step_id, Masker(spec.secrets), stored, spec.max_log, stored, spec.max_log // 2
         )

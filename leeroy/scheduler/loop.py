@@ -15,6 +15,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from secrets import token_hex
@@ -26,7 +27,7 @@ from leeroy.context import Context
 from leeroy.db import builds, house
 from leeroy.db.engine import Database
 from leeroy.errors import LeeroyError, Overtaken, Unavailable
-from leeroy.model import Stage
+from leeroy.model import Build, Stage
 from leeroy.runner.checkout import RESULT
 from leeroy.runner.runner import Run, Runner
 from leeroy.scheduler import artifacts, ending, keeping, recovering, specs, starting, waiting
@@ -80,6 +81,7 @@ class Scheduler:
         self._ended: deque[str] = deque()
         self._ends: deque[End] = deque()
         self._launches: dict[str, Launch] = {}
+        self._stops: dict[str, Stop] = {}
         self._name = self._new_name()
         self._away_s = 0.0
         self._watches: dict[WatchKey, float] = {}
@@ -134,7 +136,7 @@ class Scheduler:
                 self._ended.append(step.run_id)
                 continue
             try:
-                self._follower.follow(step.run_id, step.id, stored)
+                self._follower.follow(self._runner.spec(step.run_id), step.id, stored)
             except LeeroyError:
                 log.exception("the log of run %s cannot be followed", step.run_id)
             if build.stop_at is not None:
@@ -192,15 +194,17 @@ class Scheduler:
             else:
                 self._forget(end)
         self._perform(answers)
-        again = self._look_at_due(room)
-        due = self._database.read(builds.next_due)
-        if again or self._ends or self._ended:
+        if self._ended:
             return 0.0
-        return self._pause(due is not None, due)
+        now = self._context.clock.now()
+        due, later = self._database.read(partial(_due, now=now))
+        if self._look_at(due, room) or self._ends or self._ended:
+            return 0.0
+        return self._pause(later)
 
-    def _look_at_due(self, room: str | None) -> bool:
-        now, mono = self._context.clock.now(), self._context.clock.monotonic()
-        due = self._database.read(partial(builds.due, now=now, states=waiting.LOOKED_AT))
+    def _look_at(self, due: list[Build], room: str | None) -> bool:
+        """Decide about the builds that are due; False when there were none."""
+        mono = self._context.clock.monotonic()
         due = [b for b in due if self._sick.get(b.id, 0.0) <= mono]
         if not due:
             return False
@@ -230,7 +234,7 @@ class Scheduler:
         self, jobs: Sequence[Callable[[Connection], list[Act]]]
     ) -> list[list[Act] | Exception]:
         """Each job in a transaction (or savepoint) of its own; one's trouble is its alone."""
-        futures = [self._database.submit(job) for job in jobs]
+        futures = self._database.submit_all(jobs)
         answers: list[list[Act] | Exception] = []
         unavailable: Unavailable | None = None
         for future in futures:
@@ -250,11 +254,11 @@ class Scheduler:
             raise unavailable
         return answers
 
-    def _pause(self, known: bool, due: object) -> float:
+    def _pause(self, due: datetime | None) -> float:
         mono = self._context.clock.monotonic()
         pause = min(self._next_beat - mono, _LONGEST_S)
-        if known:
-            left = (due - self._context.clock.now()).total_seconds()  # type: ignore[operator]
+        if due is not None:
+            left = (due - self._context.clock.now()).total_seconds()
             pause = min(pause, left if left > 0 else 0.05 if self._sick else 0.0)
         return max(pause, 0.0)
 
@@ -400,6 +404,7 @@ class Scheduler:
     def _forget(self, end: End) -> None:
         self._follower.forget(end.run_id)
         self._launches.pop(end.run_id, None)
+        self._stops.pop(end.run_id, None)
         if end.run is not Run.lost:
             self._side.submit(self._forget_run, end.run_id)
 
@@ -448,10 +453,13 @@ class Scheduler:
                 log.warning("%s stays for now: %s", folder, exc)
 
     def _stop(self, act: Stop) -> None:
+        # Noted first: a launch on its way either leaves a directory in which the wish is put
+        # down here, or looks at the note after it has made it.
+        self._stops[act.run_id] = act
         try:
             self._runner.stop(act.run_id, act.reason)
         except LeeroyError:
-            # It ended at this moment, or was not prepared yet: its start looks at the wish.
+            # It ended at this moment, or is not prepared yet.
             log.info("run %s is not there to be stopped", act.run_id)
 
     def _launch(self, launch: Launch) -> None:
@@ -461,10 +469,10 @@ class Scheduler:
             spec = specs.spec(self._context, launch)
             _folders(specs.folders(self._context, launch), launch)
             self._runner.prepare(spec)
-            self._follower.follow(run_id, launch.step.id)
-            stop = self._database.read(partial(_asked_to_stop, build_id=launch.build.id))
+            self._follower.follow(spec, launch.step.id)
+            stop = self._stops.get(run_id)
             if stop is not None:
-                self._stop(Stop(run_id, f"stopped by {stop}"))
+                self._runner.stop(run_id, stop.reason)
             self._runner.launch(run_id)
         except (LeeroyError, OSError, artifacts.ArtifactError) as exc:
             self._add(End(run_id, Run.ended, trouble=f"cannot start: {exc}"))
@@ -473,9 +481,12 @@ class Scheduler:
             self._add(End(run_id, Run.ended, trouble=f"cannot start: {exc!r}"))
 
 
-def _asked_to_stop(conn: Connection, build_id: int) -> str | None:
-    build = builds.get(conn, build_id)
-    return None if build is None or build.stop_at is None else str(build.stop_actor)
+def _due(conn: Connection, now: datetime) -> tuple[list[Build], datetime | None]:
+    """What is due, and when the next one is, in one picture; most often nothing is."""
+    later = builds.next_due(conn)
+    if later is None or later > now:
+        return [], later
+    return builds.due(conn, now, waiting.LOOKED_AT), later
 
 
 def _artifacts(launch: Launch | None) -> Sequence[str]:

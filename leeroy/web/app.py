@@ -141,7 +141,9 @@ async def _enter(site: Site, doors: dict[str, Door], request: Request) -> Respon
         if door.role is None:
             visitor = Visitor("somebody", None)
         else:
-            visitor = await run_in_threadpool(access.allow, site, request, door.role)
+            if not site.tokens_are_fresh:
+                await run_in_threadpool(site.tokens)
+            visitor = access.allow(site, request, door.role)
             if method != "GET" and visitor.form_code and not access.same_origin(request):
                 raise NotAllowed("this request comes from another site")
         return await door.answer(site, request, visitor)

@@ -35,6 +35,11 @@ class Site:
     _read_at: float = -1e9
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
+    @property
+    def tokens_are_fresh(self) -> bool:
+        """Whether `tokens` answers without asking the database."""
+        return time.monotonic() - self._read_at <= _REMEMBER_S
+
     def tokens(self) -> list[Token]:
         """Every token; at most a second old, so a removed one is of no use a second later."""
         with self._lock:
