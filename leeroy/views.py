@@ -286,8 +286,8 @@ def log_piece(conn: Connection, build: Build, step_name: str | None, cursor: str
 def heading(step: Step) -> bytes:
     """The line above a step's log."""
     again = f" (attempt {step.attempt})" if step.attempt > 1 else ""
-    where = "" if step.stage is not Stage.verify else " of"
-    return f"== {step.stage}{where} {step.name}{again} ==\n".encode()
+    name = "" if step.stage is Stage.checkout else f" {step.name}"
+    return f"== {step.stage}{name}{again} ==\n".encode()
 
 
 def whole_log(conn: Connection, build: Build, step_name: str | None = None) -> Iterator[bytes]:

@@ -46,7 +46,7 @@ from leeroy.scheduler.following import Follower
 log = logging.getLogger(__name__)
 
 BEAT_S = 5.0
-AWAY_S = 30.0
+AWAY_S = 10.0
 """So long without a look, and a watch counts as interrupted."""
 _AFTER_ERROR_S = 1.0
 _CLEAR_AGAIN_S = 1.0

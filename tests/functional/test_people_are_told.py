@@ -1,0 +1,148 @@
+"""A server tells people: mail, Telegram and Twilio at once, authors, a sink that is away, a suspend."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import time
+from pathlib import Path
+
+from tests.functional.test_story import NOTIFY, link_of
+from tests.servers import Leeroy
+from tests.sinks import cloud_sink, json_sink, smtp_sink
+from tests.waiting import until
+
+TARGETS = """
+[[notify]]
+to = "env:OPS_MAIL"
+[[notify]]
+to = "author"
+on = ["failed"]
+[[notify]]
+to = "env:OPS_CHAT"
+on = ["deploy_pending", "done"]
+[[notify]]
+to = "env:OPS_PHONE"
+on = ["deploy_pending"]
+"""
+
+
+def test_mail_chat_and_sms_each_carry_a_link_that_stops(leeroy: Leeroy, tmp_path: Path) -> None:
+    """Three services, three lengths, and each one's own link works."""
+    with smtp_sink() as mail, cloud_sink(tmp_path) as cloud:
+        leeroy.env |= {
+            "OPS_MAIL": mail.url,
+            "OPS_CHAT": cloud.telegram("4711"),
+            "OPS_PHONE": cloud.twilio("+15005550009"),
+            **cloud.environment,
+        }
+        repo = leeroy.shop(deploy="true", more='grace = "60s"', tail=TARGETS)
+        leeroy.start()
+        build = leeroy.push(repo)
+        leeroy.until_state(build, "deploy_pending")
+        told = until(lambda: {s.service: s for s in cloud.received if "/stop/" in s.text}, 20)
+        until(lambda: len({s.service for s in cloud.received if "/stop/" in s.text}) == 2, 20)
+        told = {s.service: s for s in cloud.received if "/stop/" in s.text}
+        mailed = until(lambda: [m for m in mail.received if "/stop/" in m.text], 20)[0]
+        assert len(told["twilio"].text) <= 160
+        assert "not before" in mailed.message["Subject"]
+        texts = [told["telegram"].text, told["twilio"].text, mailed.text]
+        links = [re.search(r"http://[^/\s]+(/stop/[\w-]+)(?=\s|$|<)", text) for text in texts]
+        paths = [link[1] for link in links if link]
+        assert 3 == len(set(paths)), "each target has its own"
+        for path in paths:
+            assert 200 == leeroy.http("GET", path)[0]
+        assert 200 == leeroy.http("POST", paths[1])[0]
+        last = leeroy.ask("events", id=build)[-1]
+        assert ("cancelled", "stop link (env:OPS_PHONE)") == (last["to"], last["actor"])
+        until(lambda: any("cancelled" in str(m.message["Subject"]) for m in mail.received), 20)
+        notices = until(
+            lambda: all(n["state"] == "sent" for n in leeroy.ask("notices", id=build)), 20
+        )
+        assert notices
+        log = leeroy.log.read_text() + json.dumps(leeroy.ask("notices", id=build))
+        for secret in (cloud.BOT, cloud.TOKEN):
+            assert secret not in log
+
+
+def test_the_author_hears_of_a_red_build(leeroy: Leeroy) -> None:
+    """to = "author": whoever made the commit gets the mail, with the end of the log."""
+    with smtp_sink() as mail:
+        leeroy.env["MAIL"] = mail.address()
+        leeroy.env["OPS_MAIL"] = leeroy.env["OPS_CHAT"] = leeroy.env["OPS_PHONE"] = mail.url
+        leeroy.settings["mail"] = "env:MAIL"
+        repo = leeroy.shop(test="echo the till is broken; exit 1", tail=TARGETS)
+        leeroy.start()
+        build = leeroy.push(repo)
+        assert "failed" == leeroy.until_over(build)
+        found = until(lambda: [m for m in mail.received if m.to == ("ada@example.com",)], 20)
+        assert "the till is broken" in found[0].text
+
+
+def test_nothing_is_lost_while_a_service_is_away(leeroy: Leeroy) -> None:
+    """Down over a restart and a kill: every notice arrives in the end, in order."""
+    with json_sink() as sink:
+        sink.down()
+        leeroy.env["OPS"] = sink.url
+        leeroy.pipeline('[[test]]\nname = "unit"\nrun = "true"\n[[notify]]\nto = "env:OPS"\n')
+        leeroy.start()
+        build = leeroy.ask("trigger", name="shop")["id"]
+        assert "done" == leeroy.until_over(build)
+        leeroy.kill()
+        sink.up()
+        leeroy.start()
+        until(lambda: len(sink.received) >= 4, 60)
+        words = [told["title"].rpartition(": ")[2] for told in sink.received]
+        assert ["accepted", "building", "passed", "done"] == list(dict.fromkeys(words))
+
+
+def test_a_stopped_process_does_not_shorten_the_grace_period(leeroy: Leeroy) -> None:
+    """SIGSTOP for the whole window: whoever could not use the link gets the full period again."""
+    with json_sink() as sink:
+        leeroy.env["OPS"] = sink.url
+        leeroy.pipeline(
+            'untested = true\n[[deploy]]\nenvironment = "production"\nrun = "true"\n'
+            f'grace = "17s"\n{NOTIFY}'
+        )
+        leeroy.start()
+        build = leeroy.ask("trigger", name="shop")["id"]
+        link_of(sink, build)
+        until(lambda: leeroy.build(build)["deploy_at"], 5)
+        assert leeroy.process is not None
+        leeroy.process.send_signal(signal.SIGSTOP)
+        time.sleep(13)
+        leeroy.process.send_signal(signal.SIGCONT)
+        until(lambda: leeroy.moves(build).count("announce") == 2, 10)
+        assert "deploy_pending" == leeroy.state(build)
+
+
+def test_a_clock_that_is_set_changes_no_grace_period(leeroy: Leeroy) -> None:
+    """The wall clock an hour ahead in the window (a faked one): the period still runs in full."""
+    from tests.parts import need
+
+    need("faketime")
+    with json_sink() as sink:
+        leeroy.env |= {"OPS": sink.url}
+        clock = leeroy.folder / "clock"
+        clock.write_text("+0")
+        library = next(Path("/usr/lib").rglob("libfaketime.so.1"))
+        leeroy.env |= {
+            "LD_PRELOAD": str(library),
+            "FAKETIME_TIMESTAMP_FILE": str(clock),
+            "FAKETIME_NO_CACHE": "1",
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+            "FAKETIME_DONT_RESET": "1",
+        }
+        leeroy.pipeline(
+            'untested = true\n[[deploy]]\nenvironment = "production"\nrun = "true"\n'
+            f'grace = "5s"\n{NOTIFY}'
+        )
+        leeroy.start()
+        build = leeroy.ask("trigger", name="shop")["id"]
+        link_of(sink, build)
+        until(lambda: leeroy.build(build)["deploy_at"], 5)
+        told = time.monotonic()
+        clock.write_text("+3600")
+        assert "done" == leeroy.until_over(build)
+        assert time.monotonic() - told > 4.5
