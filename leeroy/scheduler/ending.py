@@ -13,7 +13,7 @@ from leeroy.advance import advance
 from leeroy.context import Context
 from leeroy.db import builds, deploys, logs, steps
 from leeroy.model import Build, Move, Stage, State, Step, StepState
-from leeroy.operations import resolved
+from leeroy.operations.resolving import resolved
 from leeroy.runner.runner import Run
 from leeroy.scheduler import starting
 from leeroy.scheduler.acts import Act, End, Launch, Tidy

@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 from leeroy.context import Context
 from leeroy.db import builds, house, logs, steps
 from leeroy.model import Build, Move, Stage, State, Step, StepState
-from leeroy.operations import resolved
+from leeroy.operations.resolving import resolved
 from leeroy.runner.runner import Result
 
 

@@ -18,7 +18,7 @@ from starlette.requests import Request
 
 from leeroy.errors import NotAllowed
 from leeroy.model import Role
-from leeroy.operations import token_hash
+from leeroy.operations.tokens import token_hash
 from leeroy.web.state import Site
 
 COOKIE = "leeroy"

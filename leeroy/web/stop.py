@@ -16,10 +16,11 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
-from leeroy import operations, stoplink, views
+from leeroy import stoplink, views
 from leeroy.db import deploys
 from leeroy.errors import Invalid, LeeroyError, NotFound, NotPossible
 from leeroy.model import State
+from leeroy.operations import stopping
 from leeroy.web.access import Visitor
 from leeroy.web.html import page
 from leeroy.web.state import Site
@@ -38,7 +39,7 @@ async def act(site: Site, request: Request, visitor: Visitor) -> Response:
     """Stop or hold; 200 again for what is stopped already, 409 when it is too late."""
     right = _right(site, request)
     action = await _action(request)
-    work = partial(operations.by_link, context=site.context, right=right, action=action)
+    work = partial(stopping.by_link, context=site.context, right=right, action=action)
     status, answer, wrong = 200, "", False
     try:
         _, answer = await asyncio.wrap_future(site.database.submit(work))
@@ -67,13 +68,13 @@ async def _action(request: Request) -> str:
 
 
 def _facts(conn: Connection, site: Site, right: stoplink.Right) -> dict[str, object]:
-    build, environment = operations.linked(conn, right)
+    build, environment = stopping.linked(conn, right)
     found = deploys.get(conn, build.id, environment)
     place = deploys.environment(conn, build.pipeline, environment)
     pending = build.state is State.deploy_pending and build.environment == environment
     late = None
     if not pending and build.state is not State.cancelled:
-        late = operations.too_late(conn, build, environment)
+        late = stopping.too_late(conn, build, environment)
     waiting = None
     if pending:
         try:

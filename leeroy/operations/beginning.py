@@ -1,0 +1,214 @@
+"""How builds begin: a push, a person, once more, or an older one put back."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from sqlalchemy import Connection
+
+from leeroy import shelf, views
+from leeroy.advance import accept
+from leeroy.context import Context
+from leeroy.db import builds, house
+from leeroy.db import deploys as rows
+from leeroy.errors import Invalid, NotFound, NotPossible
+from leeroy.model import Build, Delivery, Move, Push, State
+from leeroy.operations import common
+from leeroy.operations.common import Json
+from leeroy.pipelines import Pipeline, matches
+from leeroy.views import find
+
+_COMMIT = re.compile(r"[0-9a-f]{7,64}")
+_NO_REF = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|^[-/]|[/.]\Z")
+
+
+def enter(
+    conn: Connection, context: Context, pipeline: Pipeline, *, actor: str, **columns: Any
+) -> Build:
+    """A new build of a pipeline in force; with `only_newest` the older queued ones give way."""
+    build = accept(
+        conn,
+        now=context.clock.now(),
+        actor=actor,
+        house=context.house,
+        pipeline=pipeline.name,
+        pipeline_text=pipeline.text,
+        repository=pipeline.repository,
+        **columns,
+    )
+    if pipeline.only_newest and build.branch is not None:
+        for older in builds.queued_on_branch(conn, build):
+            reason = f"build {build.id} of {build.branch} is newer (only_newest)"
+            common.move(conn, context, older, Move.supersede, actor=actor, reason=reason)
+    return build
+
+
+def push(
+    conn: Connection, context: Context, delivery: Delivery, pipelines: list[Pipeline]
+) -> tuple[list[int], str | None]:
+    """
+    The builds of one webhook delivery, or the reason why it starts none.
+
+    A delivery that was seen before gives the same builds again, and makes none.
+    """
+    seen = house.delivery(conn, delivery.forge, delivery.id)
+    if seen is not None:
+        return seen[0], "seen before"
+    made: list[int] = []
+    reasons: list[str] = [] if delivery.ignored is None else [delivery.ignored]
+    for pipeline in pipelines:
+        for ref in delivery.pushes:
+            reason = _unwanted(pipeline, ref)
+            if reason is not None:
+                reasons.append(reason)
+                continue
+            build = enter(
+                conn,
+                context,
+                pipeline,
+                actor=delivery.forge,
+                trigger="push",
+                branch=ref.branch,
+                tag=ref.tag,
+                commit=ref.commit,
+                message=ref.message,
+                author=ref.author,
+                author_email=ref.author_email,
+                default_branch=ref.default_branch,
+            )
+            made.append(build.id)
+    text = None
+    if not made:
+        text = "; ".join(dict.fromkeys(reasons)) or "nothing was pushed"
+    house.add_delivery(conn, delivery.forge, delivery.id, context.clock.now(), made, text)
+    return made, text
+
+
+def _unwanted(pipeline: Pipeline, ref: Push) -> str | None:
+    name = ref.branch or ref.tag or ""
+    if ref.deleted:
+        return f"{name} was deleted"
+    if matches(pipeline.branches, name):
+        return None
+    if ref.tag is not None and any(
+        deploy.tags is not None and matches(deploy.tags, name) for deploy in pipeline.deploys
+    ):
+        return None
+    return f"pipeline {pipeline.name} does not test {name}"
+
+
+def trigger(
+    conn: Connection,
+    context: Context,
+    actor: str,
+    *,
+    name: str,
+    branch: str | None = None,
+    commit: str | None = None,
+    deploys: bool = True,
+) -> Json:
+    """A build that a person asks for; a commit without its branch is tested only."""
+    pipeline = shelf.get(conn, name)
+    if branch is not None and (not branch or _NO_REF.search(branch) or len(branch) > 1000):
+        raise Invalid(f"{branch!r} is no name of a branch")
+    if commit is not None and not _COMMIT.fullmatch(commit.lower()):
+        raise Invalid(f"{commit!r} is no commit; write 7 to 40 hex digits of its number")
+    if pipeline.repository is None and (branch is not None or commit is not None):
+        raise Invalid(f"pipeline {name} has no repository, so no branch and no commit either")
+    build = enter(
+        conn,
+        context,
+        pipeline,
+        actor=actor,
+        trigger="manual",
+        branch=branch,
+        commit=None if commit is None else commit.lower(),
+        deploys=deploys and not (commit is not None and branch is None),
+    )
+    return views.build_json(conn, context, build)
+
+
+def retry(conn: Connection, context: Context, actor: str, *, id: int) -> Json:
+    """A build once more: the same commit and place, today's pipeline."""
+    old = find(conn, id)
+    if not old.state.over:
+        raise NotPossible(f"build {id} is {old.state}, so it cannot be run again yet")
+    build = enter(
+        conn,
+        context,
+        shelf.get(conn, old.pipeline),
+        actor=actor,
+        trigger="retry",
+        place=old.place,
+        source=old.id,
+        deploy_to=old.deploy_to,
+        without_grace=old.without_grace,
+        deploys=old.deploys,
+        approved_by=actor if old.fork else None,
+        **_same_code(old),
+    )
+    return views.build_json(conn, context, build)
+
+
+def deploy(
+    conn: Connection, context: Context, actor: str, *, id: int, to: str, now: bool = False
+) -> Json:
+    """
+    A build that passed, deployed to one environment again: a rollback.
+
+    It has a new place, and freezes the automatic deploys of that environment
+    until `thaw`.
+    """
+    old = find(conn, id)
+    if old.fork or old.pull_request is not None:
+        raise NotPossible(f"build {id} is of a pull request; those are never deployed")
+    if not any(event.to_state is State.passed for event in builds.history(conn, old.id)):
+        raise NotPossible(f"build {id} never passed its tests, so it cannot be deployed")
+    pipeline = shelf.get(conn, old.pipeline)
+    plan = next((d for d in pipeline.deploys if d.environment == to), None)
+    if plan is None:
+        known = ", ".join(d.environment for d in pipeline.deploys) or "none"
+        raise NotFound(f"pipeline {old.pipeline} has no environment {to!r}; it has: {known}")
+    build = enter(
+        conn,
+        context,
+        pipeline,
+        actor=actor,
+        trigger="deploy",
+        source=old.id,
+        deploy_to=to,
+        without_grace=now,
+        **_same_code(old),
+    )
+    rows.ensure_every(conn)
+    rows.ensure(conn, old.pipeline, [(to, plan.lock)])
+    rows.locked(conn, plan.lock)
+    rows.change(
+        conn,
+        old.pipeline,
+        to,
+        frozen_at=context.clock.now(),
+        frozen_by=actor,
+        frozen_reason=f"build {build.id} was put there by hand; `leeroy thaw` ends it",
+        frozen_until=None,
+        frozen_except=build.id,
+    )
+    common.note(
+        conn, context, actor, "freeze", f"{old.pipeline}/{to}", f"by deploy of build {build.id}"
+    )
+    return views.build_json(conn, context, build)
+
+
+def _same_code(old: Build) -> dict[str, Any]:
+    return {
+        "branch": old.branch,
+        "tag": old.tag,
+        "commit": old.commit,
+        "default_branch": old.default_branch,
+        "pull_request": old.pull_request,
+        "fork": old.fork,
+        "message": old.message,
+        "author": old.author,
+        "author_email": old.author_email,
+    }

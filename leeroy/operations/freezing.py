@@ -1,0 +1,103 @@
+"""Freezing and thawing environments."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy import Connection
+
+from leeroy import durations, views
+from leeroy.context import Context
+from leeroy.db import builds, deploys
+from leeroy.errors import Invalid, NotFound
+from leeroy.operations import common
+from leeroy.operations.common import Json
+
+
+def freeze(
+    conn: Connection,
+    context: Context,
+    actor: str,
+    *,
+    which: str,
+    reason: str | None = None,
+    until: str | None = None,
+) -> Json:
+    """Let no automatic deploy start in an environment (`pipeline/name`, `name`, or `*` for all)."""
+    now = context.clock.now()
+    ends = None if until is None else moment(until, now)
+    if ends is not None and ends <= now:
+        raise Invalid(f"{until} is over already")
+    for pipeline, name in _which(conn, which):
+        deploys.change(
+            conn,
+            pipeline,
+            name,
+            frozen_at=now,
+            frozen_by=actor,
+            frozen_reason=reason,
+            frozen_until=ends,
+            frozen_except=None,
+        )
+        common.note(conn, context, actor, "freeze", f"{pipeline}/{name}", reason)
+    builds.nudge(conn, now)
+    return {"environments": views.environments_json(conn, now)}
+
+
+def thaw(conn: Connection, context: Context, actor: str, *, which: str) -> Json:
+    """Let deploys go on: each that waits is announced again, with its full grace period."""
+    now = context.clock.now()
+    for pipeline, name in _which(conn, which):
+        found = deploys.environment(conn, pipeline, name)
+        if found is None or found.frozen_at is None:
+            continue
+        deploys.change(
+            conn,
+            pipeline,
+            name,
+            frozen_at=None,
+            frozen_by=None,
+            frozen_reason=None,
+            frozen_until=None,
+            frozen_except=None,
+        )
+        every = (pipeline, name) == deploys.EVERY
+        deploys.unannounce(
+            conn, pipeline=None if every else pipeline, environment=None if every else name
+        )
+        common.note(conn, context, actor, "thaw", f"{pipeline}/{name}")
+    builds.nudge(conn, now)
+    return {"environments": views.environments_json(conn, now)}
+
+
+def moment(text: str, now: datetime) -> datetime:
+    """A moment as people write it: "2h" from *now*, "18:30" today or tomorrow, or ISO 8601."""
+    if re.fullmatch(r"([0-9.]+(ms|s|m|h|d))+", text):
+        return now + timedelta(seconds=durations.seconds(text))
+    clock = re.fullmatch(r"([01]?[0-9]|2[0-3]):([0-5][0-9])", text)
+    if clock is not None:
+        local = now.astimezone()
+        at = local.replace(hour=int(clock[1]), minute=int(clock[2]), second=0, microsecond=0)
+        return (at if at > local else at + timedelta(days=1)).astimezone(UTC)
+    try:
+        return datetime.fromisoformat(text).astimezone(UTC)
+    except ValueError as exc:
+        example = 'write "2h", "18:30" or "2026-01-31T18:30"'
+        raise Invalid(f"{text!r} is no moment; {example}") from exc
+
+
+def _which(conn: Connection, which: str) -> list[tuple[str, str]]:
+    deploys.ensure_every(conn)
+    if which in ("*", "--all"):
+        deploys.lock_all(conn)
+        return [deploys.EVERY]
+    pipeline, slash, name = which.rpartition("/")
+    known = deploys.all_environments(conn)
+    found = [e for e in known if e.name == name and (not slash or e.pipeline == pipeline)]
+    if not found:
+        listed = ", ".join(f"{e.pipeline}/{e.name}" for e in known) or "none"
+        raise NotFound(f"there is no environment {which!r}; there are: {listed}")
+    for lock in sorted({e.lock for e in found}):
+        deploys.locked(conn, lock)
+    return [(e.pipeline, e.name) for e in found]
