@@ -39,6 +39,11 @@ def record(conn: Connection, context: Context, end: End) -> list[Act]:
     for chunk in end.chunks:
         if chunk.start >= kept:
             logs.add(conn, step.id, chunk.start, chunk.stop, chunk.data)
+    if end.result is not None:
+        half = context.config.max_log // 2
+        if end.result.raw_bytes > 2 * half:
+            # The script was faster than the log was followed: one gap, and a tail of its size.
+            logs.trim(conn, step.id, half, end.result.raw_bytes - half)
     if end.run is Run.lost:
         return _lost(conn, context, build, step)
     if end.run is not Run.ended:
