@@ -127,6 +127,9 @@ class File:
         """Note a mistake at *path*."""
         at = path
         while at and at not in self._lines:
+            if (*at, 0) in self._lines:  # the first of several tables of that name
+                at = (*at, 0)
+                break
             at = at[:-1]
         key = ".".join(str(part) for part in path if isinstance(part, str))
         self.mistakes.append(Mistake(self.file, self._lines.get(at, 0), key, text, warning))
@@ -195,7 +198,12 @@ class Section:
 
     def measured(self, key: str, measure: Callable[[str], T], default: T) -> T:
         """A length of time or a size, by *measure*."""
-        value = self.text(key)
+        value = self.data.get(key)
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            self._known.append(key)
+            value = str(value)  # without a unit: the sentence below says how to write one
+        else:
+            value = self.text(key)
         if value is None:
             return default
         try:
