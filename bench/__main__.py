@@ -60,6 +60,7 @@ def main() -> None:
                 ">= 150",
                 f"{rate * fork_ms / 1000:.2f} of fork+exec one by one",
             )
+            row("a client command at a server", server.client_cpu_ms(served), "ms", "<= 250", "CPU")
             took, more = server.output(served)
             row("100 MB of output", took, "s", "<= 3", f"{took * pipe / 100:.1f} x a pipe")
             row("... more memory meanwhile", more, "MB", "<= 60", "")

@@ -215,3 +215,21 @@ def output(served: Served, size: int = 100_000_000) -> tuple[float, float]:
     if found["state"] != "done":
         raise SystemExit(f"build {build} is {found['state']}")
     return took, most - before
+
+
+def client_cpu_ms(served: Served, count: int = 10) -> float:
+    """Milliseconds of CPU of a client command at a server (of the installed program, if it is)."""
+    build = str(served.trigger("trivial"))
+    program = Path(sys.executable).with_name("leeroy")
+    words = [str(program)] if program.exists() else [sys.executable, "-m", "leeroy"]
+    env = served.env | {
+        "LEEROY_SERVER": f"http://127.0.0.1:{served.port}",
+        "LEEROY_TOKEN": served.token,
+    }
+    before = os.times()
+    for _ in range(count):
+        subprocess.run([*words, "show", build], env=env, stdout=subprocess.DEVNULL, check=True)
+    after = os.times()
+    used = after.children_user + after.children_system
+    used -= before.children_user + before.children_system
+    return 1000 * used / count

@@ -61,6 +61,18 @@ class Context:
         )
 
 
+def make(config: Config, clock: Clock, environ: Mapping[str, str], *, new: bool) -> Context:
+    """The context of this process; *new*: this host may be given its id now."""
+    return Context(
+        config=config,
+        secrets=Secrets(config, environ),
+        clock=clock,
+        host_id=host_id(config.data, make=new),
+        host_name=host_name(),
+        environ=dict(environ),
+    )
+
+
 def host_id(data: Path, *, make: bool) -> str:
     """The id of this host as kept in *data*; made once (durably) where *make* says so."""
     file = data / "host"

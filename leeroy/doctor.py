@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 
 from leeroy import check, shelf, views
 from leeroy.config import Config, Secrets, load
-from leeroy.context import Context, host_id, host_name
+from leeroy.context import Context, host_name, make
 from leeroy.db import deploys, house, outbox, schema
 from leeroy.db.engine import Database
 from leeroy.errors import ConfigError, LeeroyError
@@ -46,14 +46,7 @@ def examine(path: str | None, environ: Mapping[str, str], clock: Clock) -> list[
         schema.ensure(config.database, migrate=False)
     except LeeroyError as exc:
         return [*found, Line(False, str(exc))]
-    context = Context(
-        config=config,
-        secrets=Secrets(config, environ),
-        clock=clock,
-        host_id=host_id(config.data, make=False),
-        host_name=host_name(),
-        environ=environ,
-    )
+    context = make(config, clock, environ, new=False)
     room = context.short_of_room()
     found.append(Line(room is None, room or f"there is room on the disk of {config.data}"))
     database = Database(config.database)

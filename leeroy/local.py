@@ -11,10 +11,10 @@ import os
 from functools import partial
 from typing import Any
 
-from leeroy import operations, shelf, views
+from leeroy import context, operations, shelf, views
 from leeroy.calls import CALLS
-from leeroy.config import Config, Secrets
-from leeroy.context import Context, host_id, host_name
+from leeroy.config import Config
+from leeroy.context import host_name
 from leeroy.db import schema
 from leeroy.db.engine import Database
 from leeroy.errors import Unavailable
@@ -42,14 +42,7 @@ class Local:
                     "LEEROY_SERVER to ask a server"
                 )
         schema.ensure(url, migrate=False)
-        self.context = Context(
-            config=config,
-            secrets=Secrets(config),
-            clock=clock,
-            host_id=host_id(config.data, make=False),
-            host_name=host_name(),
-            environ=dict(os.environ),
-        )
+        self.context = context.make(config, clock, os.environ, new=False)
         self.database = Database(url)
         self.label = self.database.label
         found = shelf.look(config.pipelines)

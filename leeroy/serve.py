@@ -26,9 +26,8 @@ from typing import IO
 
 import uvicorn
 
-from leeroy import config, letters, shelf
-from leeroy.config import Config, Secrets
-from leeroy.context import Context, host_id, host_name
+from leeroy import config, context, letters, shelf
+from leeroy.config import Config
 from leeroy.db import schema
 from leeroy.db.engine import Database
 from leeroy.errors import LeeroyError, Unavailable
@@ -96,14 +95,7 @@ class _Server:
         self._config = settings
         self._clock = clock
         self._on_ready = on_ready
-        self._context = Context(
-            config=settings,
-            secrets=Secrets(settings),
-            clock=clock,
-            host_id=host_id(settings.data, make=True),
-            host_name=host_name(),
-            environ=dict(os.environ),
-        )
+        self._context = context.make(settings, clock, os.environ, new=True)
         self._pipelines: Mapping[str, Pipeline] = {}
         self._last_turn = clock.monotonic()
         self._failed: Exception | None = None

@@ -22,9 +22,10 @@ PHONE = {"width": 360, "height": 740}
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """A real Chromium."""
+    program = need("chromium")
     with sync_playwright() as play:
         found = play.chromium.launch(
-            executable_path=need("chromium"),
+            executable_path=program,
             args=["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic",
                   "--no-first-run", "--disable-background-networking", "--disable-sync"],
         )  # fmt: skip

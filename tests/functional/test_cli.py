@@ -147,10 +147,9 @@ def test_roles_and_tokens(leeroy: Leeroy) -> None:
 
 
 def test_cancel_at_a_server_is_light(leeroy: Leeroy) -> None:
-    """No SQLAlchemy, no web server, and at most 250 ms of CPU."""
+    """No SQLAlchemy, no web server, no templates: it answers at once (`make bench` says how fast)."""
     code = (
-        "import sys, resource\nfrom leeroy.cli.app import run\ncode = run(['cancel', '1'])\n"
-        "used = resource.getrusage(resource.RUSAGE_SELF)\n"
+        "import sys\nfrom leeroy.cli.app import run\ncode = run(['cancel', '1'])\n"
         "heavy = [m for m in ('sqlalchemy', 'starlette', 'jinja2', 'apprise') if m in sys.modules]\n"
         "print(code, heavy)\n"
     )

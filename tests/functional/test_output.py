@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from datetime import UTC, datetime
 
 import pytest
 
@@ -121,7 +122,9 @@ def test_old_builds_are_forgotten_but_not_what_runs(leeroy: Leeroy) -> None:
     for build in (tested, deployed):
         assert "done" == leeroy.until_over(build)
     leeroy.settings["keep"] = "1s"
+    ended = datetime.fromisoformat(leeroy.build(deployed)["finished_at"])
     leeroy.stop()
+    until(lambda: (datetime.now(UTC) - ended).total_seconds() > 1.1)
     leeroy.start()
     until(lambda: [b["id"] for b in leeroy.ask("list")] == [deployed], 20, "the old build is gone")
     assert 4 == leeroy.cli("show", str(tested), check=False).returncode
