@@ -64,11 +64,11 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _make(folder: str, name: str) -> str:
+def _make(folder: str, name: str, template: str = "template") -> str:
     programs = _programs()
     assert programs is not None
     subprocess.run(
-        [programs / "createdb", "-h", folder, "-U", "leeroy", "-T", "template", name],
+        [programs / "createdb", "-h", folder, "-U", "leeroy", "-T", template, name],
         check=True, cwd="/",
     )  # fmt: skip
     return f"postgresql+psycopg://leeroy@/{name}?host={folder}"
@@ -82,6 +82,15 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
         schema.ensure(made, migrate=True)
         return made
     return _make(request.getfixturevalue("postgres"), f"t{os.getpid()}_{next(_number)}")
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def empty(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The address of a database with nothing in it, once of each kind."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/leeroy.db"
+    name = f"t{os.getpid()}_{next(_number)}"
+    return _make(request.getfixturevalue("postgres"), name, template="template0")
 
 
 @pytest.fixture
