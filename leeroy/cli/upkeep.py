@@ -47,7 +47,7 @@ def _group(app: typer.Typer, name: str, text: str) -> typer.Typer:
     return group
 
 
-def serve(config: Config = None) -> int:
+def serve(json: Json = False, config: Config = None) -> int:
     """Serve: web, hooks, scheduler, runner and notices."""
     from leeroy import serve as server
     from leeroy.config import load
@@ -58,7 +58,10 @@ def serve(config: Config = None) -> int:
         showing.say(f"warning: {warning}")
 
     def ready(address: str) -> None:
-        showing.out(f"leeroy serves {address}")
+        if json:
+            showing.as_json({"address": address})
+        else:
+            showing.out(f"leeroy serves {address}")
         sys.stdout.flush()
 
     return server.serve(found, asking.clock(), ready)
@@ -78,13 +81,17 @@ def init(
     repo: Annotated[str | None, typer.Option("--repo", metavar="URL")] = None,
     system: Annotated[bool, typer.Option("--system", help="user, /etc/leeroy, systemd")] = False,
     example: Annotated[str | None, typer.Option("--example", metavar="NAME")] = None,
+    json: Json = False,
 ) -> int:
     """Make a leeroy.toml, a first pipeline and a secret."""
     from leeroy import init as first
 
     made = first.system(repo, example) if system else first.folder(folder, repo, example)
-    for line in made:
-        showing.out(line)
+    if json:
+        showing.as_json({"done": made})
+    else:
+        for line in made:
+            showing.out(line)
     return 0
 
 
@@ -297,5 +304,8 @@ def backup(file: Annotated[Path, typer.Argument(metavar="FILE")], config: Config
         new.chmod(0o600)
         old.backup(copy)
     new.replace(file)
-    showing.out(f"{file} is a copy of {source}")
+    if json:
+        showing.as_json({"file": str(file), "source": str(source)})
+    else:
+        showing.out(f"{file} is a copy of {source}")
     return 0
