@@ -280,7 +280,11 @@ def states(
     return 0
 
 
-def backup(file: Annotated[Path, typer.Argument(metavar="FILE")], config: Config = None) -> int:
+def backup(
+    file: Annotated[Path, typer.Argument(metavar="FILE")],
+    json: Json = False,
+    config: Config = None,
+) -> int:
     """Copy the SQLite database, also while a server runs."""
     import sqlite3
     from contextlib import closing
