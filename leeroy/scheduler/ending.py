@@ -44,6 +44,10 @@ def record(conn: Connection, context: Context, end: End) -> list[Act]:
         if end.result.raw_bytes > 2 * half:
             # The script was faster than the log was followed: one gap, and a tail of its size.
             logs.trim(conn, step.id, half, end.result.raw_bytes - half)
+    if step.stage is Stage.status and build.state is not State.interrupted:
+        # A person knew sooner; what it says counts for nothing any more.
+        _set_aside(conn, context, build, step, end)
+        return []
     if end.run is Run.lost:
         return _lost(conn, context, build, step)
     if end.run is not Run.ended:
@@ -56,6 +60,14 @@ def record(conn: Connection, context: Context, end: End) -> list[Act]:
     if build.state is State.interrupted and step.stage is Stage.status:
         return _of_status(conn, context, build, step)
     return []
+
+
+def _set_aside(conn: Connection, context: Context, build: Build, step: Step, end: End) -> None:
+    if end.run is Run.ended:
+        _ended(conn, context, build, step, end)
+        return
+    state = StepState.interrupted if end.run is Run.lost else StepState.cancelled
+    steps.change(conn, step.id, state=state, finished_at=context.clock.now())
 
 
 def _ended(conn: Connection, context: Context, build: Build, step: Step, end: End) -> Step:

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from sqlalchemy import Connection
 
-from leeroy import gates, onward
-from leeroy.db import builds, deploys, outbox
+from leeroy import config, context, gates, onward
+from leeroy.db import builds, deploys, outbox, steps
 from leeroy.db.engine import Database
 from leeroy.errors import LeeroyError
-from leeroy.model import Build, Move, State
+from leeroy.model import Build, Clock, Move, Stage, State, StepState
+from leeroy.operations.resolving import resolved
+from leeroy.runner.rundir import Result
+from leeroy.runner.runner import Run
+from leeroy.scheduler import ending, starting
+from leeroy.scheduler.acts import End
 from tests.db import story
-from tests.db.story import HOUSE, START, at
+from tests.db.story import HOUSE, START, at, deploying, make, push
 
 
 def facts(conn: Connection, build: Build, **options: object) -> gates.Facts:
@@ -184,3 +190,32 @@ def test_fifty_hooks_at_once_make_fifty_builds(database: Database) -> None:
         made = list(pool.map(lambda _: database.transact(story.push), range(50)))
     assert 50 == len({build.id for build in made})
     assert 50 == len(database.read(lambda conn: builds.latest(conn, limit=100)))
+
+
+def test_a_status_script_that_comes_too_late_counts_for_nothing(
+    database: Database, tmp_path: Path
+) -> None:
+    """A person said "again" while it was asked: its end starts no second script of the new deploy."""
+    loaded = config.load(None, {"LEEROY_DATA": str(tmp_path), "LEEROY_MIN_FREE": "0B"})
+    here = context.make(loaded, Clock(lambda: START, lambda: 0.0), {}, new=True)
+
+    def work(conn: Connection) -> None:
+        build = deploying(conn, push(conn))
+        lost = make(conn, build, Move.lose)
+        plan = [(Stage.status, "staging")]
+        [asked] = starting.add_steps(conn, here, lost, plan, environment="staging", now=START)
+        again = resolved(conn, here, lost, Move.resolve_again, actor="ada", reason="seen")
+        anew = make(conn, again, Move.deploy)
+        plan = [(Stage.checkout, "checkout"), (Stage.deploy, "staging")]
+        starting.add_steps(conn, here, anew, plan, environment="staging", now=START)
+        result = Result(0, None, None, 0.0, 1.0, 0, 0, "0" * 64)
+        assert asked.run_id is not None
+
+        acts = ending.record(conn, here, End(asked.run_id, Run.ended, result))
+
+        assert [] == acts
+        states = [(s.stage, s.state) for s in steps.of(conn, build.id)]
+        assert (Stage.deploy, StepState.waiting) in states
+        assert (Stage.status, StepState.passed) in states
+
+    database.transact(work)
