@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -274,6 +277,34 @@ def test_what_is_stale_is_held(leeroy: Leeroy) -> None:
         assert why
         leeroy.ask("approve", id=build)
         assert "done" == leeroy.until_over(build)
+
+
+def test_a_deploy_that_never_began_is_withdrawn_and_run(either: Leeroy) -> None:
+    """The row said deploying, the script had not begun: it goes back, is announced, and runs once."""
+    either.pipeline(
+        'untested = true\n[[deploy]]\nenvironment = "production"\n'
+        "run = 'echo x >> \"{world}/deployed\"'\n"
+    )
+    either.write_settings()
+    either.cli("migrate")
+    build = json.loads(either.cli("trigger", "shop", "--json").stdout)["id"]
+    for times in range(1, 4):
+        died = subprocess.run(
+            [sys.executable, "-m", "tests.crash.before_begin"],
+            cwd=either.folder,
+            env=either.environment(),
+            capture_output=True,
+            check=False,
+            timeout=30,
+        )
+        assert 9 == died.returncode, died.stderr
+        assert not either.marks("deployed")
+        shown = json.loads(either.cli("show", str(build), "--json").stdout)
+        assert "deploying" == shown["state"], times
+    either.start()
+    assert "done" == either.until_over(build)
+    assert ["x"] == either.marks("deployed")
+    assert 3 == either.moves(build).count("withdraw")
 
 
 def test_two_servers_on_one_folder_are_refused(leeroy: Leeroy) -> None:
