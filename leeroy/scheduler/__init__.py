@@ -2,6 +2,8 @@
 The loop that asks every row "what is due?", and carries out what was decided.
 
     loop       the thread: gather what ended and what is due, decide, then act
+    finding    how a run ended, found out from its directory
+    doing      what is done after a decision: launch, stop, make room
     starting   which queued build gets a slot, and which scripts it has
     ending     what the end of a script means for its build
     waiting    what becomes of a deploy that waits, or whose end nobody saw

@@ -1,0 +1,171 @@
+"""
+How a run ended, found out: from its directory, with the rest of its log and its artifacts.
+
+What takes long (clearing what is left of a lost run, copying artifacts) is
+done beside the loop; whatever is found becomes an `End` that the loop records.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from functools import partial
+
+from sqlalchemy import Connection
+
+from leeroy import onward
+from leeroy.context import Context
+from leeroy.db import builds
+from leeroy.db.engine import Database
+from leeroy.model import Stage
+from leeroy.runner.checkout import RESULT
+from leeroy.runner.runner import Run, Runner
+from leeroy.scheduler import artifacts, recovering, specs
+from leeroy.scheduler.acts import End, Launch
+from leeroy.scheduler.following import Follower
+
+log = logging.getLogger(__name__)
+
+AGAIN_S = 1.0
+
+
+class Finder:
+    """
+    Finds out how runs ended; `found(end)` is called from any thread, once for each look.
+
+    `launches` are the runs this process launched or took up; `again(run_id)`
+    asks for another look later.  `cleared` are the builds of whose lost
+    scripts provably nothing is left.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        runner: Runner,
+        context: Context,
+        follower: Follower,
+        launches: Mapping[str, Launch],
+        side: ThreadPoolExecutor,
+        found: Callable[[End], None],
+        again: Callable[[str], None],
+    ) -> None:
+        self._database = database
+        self._runner = runner
+        self._context = context
+        self._follower = follower
+        self._launches = launches
+        self._side = side
+        self._found = found
+        self._again = again
+        self.cleared: set[int] = set()
+        self._clearing: set[int] = set()
+
+    def look(self, run_id: str) -> None:
+        """Find out how a run ended; what takes long is done beside the loop."""
+        state = self._runner.look(run_id)
+        if state is Run.running:
+            return
+        if state is Run.prepared:
+            if self._runner.runs.locked(run_id):
+                self._runner.watch(run_id)
+                return
+            state = Run.revoked if self._runner.revoke(run_id) else self._runner.look(run_id)
+            if state is Run.running:
+                self._runner.watch(run_id)
+                return
+        launch = self._launches.get(run_id)
+        if state is Run.lost:
+            if launch is not None and launch.step.stage is Stage.deploy:
+                self._found(End(run_id, state, chunks=self._follower.rest(run_id)))
+            else:
+                self._side.submit(self._clear_then_find, run_id)
+            return
+        if state is not Run.ended:
+            self._found(End(run_id, state))
+            return
+        patterns = _artifacts(launch)
+        if patterns:
+            self._side.submit(self._collect_then_find, run_id, patterns)
+        else:
+            self._found(self._end(run_id))
+
+    def _end(self, run_id: str, trouble: str | None = None) -> End:
+        launch = self._launches.get(run_id)
+        found = None
+        if launch is not None and launch.step.stage is Stage.checkout:
+            found = specs.checked_out(self._runner.file(run_id, RESULT))
+        return End(
+            run_id,
+            Run.ended,
+            self._runner.result(run_id),
+            trouble,
+            found,
+            self._follower.rest(run_id),
+        )
+
+    def _collect_then_find(self, run_id: str, patterns: Sequence[str]) -> None:
+        launch = self._launches[run_id]
+        trouble = None
+        try:
+            if self._runner.result(run_id).exit_code == 0:
+                where = specs.folders(self._context, launch)
+                assert where.artifacts is not None
+                artifacts.collect(where.workspace, patterns, where.artifacts)
+        except (artifacts.ArtifactError, OSError) as exc:
+            trouble = str(exc)
+        try:
+            self._found(self._end(run_id, trouble))
+        except Exception:
+            log.exception("the end of run %s cannot be read; trying again", run_id)
+            later(partial(self._again, run_id))
+
+    def _clear_then_find(self, run_id: str) -> None:
+        try:
+            if self._runner.clear(run_id):
+                self._found(
+                    End(run_id, self._runner.look(run_id), chunks=self._follower.rest(run_id))
+                )
+                return
+        except Exception:
+            log.exception("what is left of run %s cannot be ended", run_id)
+        later(partial(self._again, run_id))
+
+    def clear_lost(self, due: list[int]) -> None:
+        """See to it that nothing of an interrupted deploy is alive, before anything follows."""
+        for build, step in self._database.read(partial(recovering.lost, context=self._context)):
+            if build.id in due and build.id not in self._clearing and step.run_id is not None:
+                self._clearing.add(build.id)
+                self._side.submit(self._clear_build, build.id, step.run_id)
+
+    def _clear_build(self, build_id: int, run_id: str) -> None:
+        try:
+            if self._runner.clear(run_id):
+                self.cleared.add(build_id)
+                now = self._context.clock.now()
+                self._database.transact(partial(_due_now, build_id=build_id, now=now))
+        except Exception:
+            log.exception("what is left of run %s cannot be ended", run_id)
+        finally:
+            self._clearing.discard(build_id)
+
+
+def later(what: Callable[[], None]) -> None:
+    """Do it in a second, beside everything."""
+    timer = threading.Timer(AGAIN_S, what)
+    timer.daemon = True
+    timer.start()
+
+
+def _due_now(conn: Connection, build_id: int, now: datetime) -> None:
+    builds.change(conn, build_id, due_at=now)
+    builds.wake(conn)
+
+
+def _artifacts(launch: Launch | None) -> Sequence[str]:
+    if launch is None or launch.step.stage is not Stage.build:
+        return ()
+    pipeline = onward.pipeline_of(launch.build)
+    return next((s.artifacts for s in pipeline.builds if s.name == launch.step.name), ())
