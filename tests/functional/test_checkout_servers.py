@@ -364,7 +364,8 @@ def test_credentials_are_for_their_owner_only(host: Host, shop: Repo) -> None:
     with silent_server() as port:
         run = host.start(f"http://127.0.0.1:{port}/shop.git", token=CANARY)
         private = run.run_dir / "checkout-private"
-        until(lambda: children(run.process.pid), what="git to run")
+        # between fork and exec a child still shows its parent's environment
+        until(lambda: gits(run.process.pid), what="git to run")
 
         pids = [run.process.pid, *children(run.process.pid)]
         seen = {
@@ -387,6 +388,12 @@ def test_credentials_are_for_their_owner_only(host: Host, shop: Repo) -> None:
     assert {"askpass": 0o700, "config": 0o600, "token": 0o600, "user": 0o600} == modes
     assert 0o700 == mode
     assert not private.exists()
+
+
+def gits(pid: int) -> bool:
+    """Whether there are children, and all of them are executing git."""
+    found = [(Path("/proc") / str(child) / "cmdline") for child in children(pid)]
+    return bool(found) and all(b"git" in file.read_bytes().partition(b"\0")[0] for file in found)
 
 
 def children(pid: int) -> list[int]:
