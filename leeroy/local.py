@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 from leeroy import context, operations, shelf, views
-from leeroy.calls import CALLS
+from leeroy.calls import CALLS, read
 from leeroy.config import Config
 from leeroy.context import host_name
 from leeroy.db import schema
@@ -50,7 +50,7 @@ class Local:
 
     def call(self, name: str, /, **arguments: Any) -> Any:
         """One call of `leeroy.calls`; what it changes is committed when this returns."""
-        given = {key: value for key, value in arguments.items() if value is not None}
+        given = read(CALLS[name], arguments)
         work = partial(operations.DO[name], context=self.context, actor=person(), **given)
         if CALLS[name].method == "GET":
             return self.database.read(work)

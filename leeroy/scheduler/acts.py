@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from secrets import token_hex
 
 from leeroy.model import Build, Step
@@ -84,6 +84,23 @@ class End:
     trouble: str | None = None
     checkout: dict[str, str | None] | None = None
     chunks: tuple[Packed, ...] = ()
+
+    def __post_init__(self) -> None:
+        # Names of files and commits may hold bytes that are no text: no database stores those,
+        # and an end that cannot be recorded would keep its build running for ever.
+        if self.trouble is not None:
+            object.__setattr__(self, "trouble", storable(self.trouble))
+        if self.result is not None and self.result.reason is not None:
+            told = replace(self.result, reason=storable(self.result.reason))
+            object.__setattr__(self, "result", told)
+        if self.checkout is not None:
+            found = {k: None if v is None else storable(v) for k, v in self.checkout.items()}
+            object.__setattr__(self, "checkout", found)
+
+
+def storable(text: str) -> str:
+    """The text as a database can store it: valid, and without NUL."""
+    return text.encode("utf-8", "replace").decode("utf-8").replace("\0", "?")
 
 
 def run_id(build_id: int, step_id: int) -> str:

@@ -86,6 +86,7 @@ def test_exit_codes(run) -> None:
     run("cancel", build, code=3)
     run("hold", build, code=3)
     run("log", build, "--step", "no such", code=4)
+    run("cancel", build, "--reason", os.fsdecode(b"\xff"), code=2)
     (run.leeroy.world / "red").touch()
     assert "failed" in run("retry", build, "--wait", code=1)
 

@@ -188,3 +188,23 @@ def test_a_full_disk_is_said_and_survived(tmp_path: Path, leeroy: Leeroy) -> Non
         if leeroy.process is not None:
             leeroy.kill()
         subprocess.run(["umount", "-l", disk], check=False)
+
+
+def test_names_that_are_no_text(leeroy: Leeroy) -> None:
+    """A file name of raw bytes in the artifacts: the build ends, and says so."""
+    leeroy.pipeline(
+        """
+untested = true
+[[build]]
+name = "wheel"
+run = '''
+mkdir dist
+ln -s /etc/passwd "dist/$(printf 'b\\377d')"
+'''
+artifacts = ["dist/*"]
+"""
+    )
+    leeroy.start()
+    build = leeroy.ask("trigger", name="shop")["id"]
+    assert "failed" == leeroy.until_over(build, timeout=10)
+    assert "is a link" in leeroy.ask("events", id=build)[-1]["reason"]
