@@ -6,6 +6,7 @@ Reads rows and decides nothing.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -305,7 +306,7 @@ def _cursor(text: str) -> tuple[int, int]:
     if not text:
         return 0, 0
     step, _, byte = text.partition(":")
-    if not (step.isascii() and step.isdigit() and byte.isascii() and byte.isdigit()):
+    if not (re.fullmatch(r"[0-9]{1,18}", step) and re.fullmatch(r"[0-9]{1,18}", byte)):
         raise Invalid(f"{text!r} is no place in a log")
     return int(step), int(byte)
 

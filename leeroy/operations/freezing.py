@@ -74,7 +74,10 @@ def thaw(conn: Connection, context: Context, actor: str, *, which: str) -> Json:
 def moment(text: str, now: datetime) -> datetime:
     """A moment as people write it: "2h" from *now*, "18:30" today or tomorrow, or ISO 8601."""
     if re.fullmatch(r"([0-9.]+(ms|s|m|h|d))+", text):
-        return now + timedelta(seconds=durations.seconds(text))
+        try:
+            return now + timedelta(seconds=durations.seconds(text))
+        except OverflowError as exc:
+            raise Invalid(f"{text!r} is longer than any calendar") from exc
     clock = re.fullmatch(r"([01]?[0-9]|2[0-3]):([0-5][0-9])", text)
     if clock is not None:
         local = now.astimezone()
@@ -82,7 +85,7 @@ def moment(text: str, now: datetime) -> datetime:
         return (at if at > local else at + timedelta(days=1)).astimezone(UTC)
     try:
         return datetime.fromisoformat(text).astimezone(UTC)
-    except ValueError as exc:
+    except (ValueError, OverflowError) as exc:
         example = 'write "2h", "18:30" or "2026-01-31T18:30"'
         raise Invalid(f"{text!r} is no moment; {example}") from exc
 

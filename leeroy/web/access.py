@@ -114,6 +114,8 @@ def login(site: Site, token: str) -> str | None:
 
 def _opened(site: Site, cookie: str) -> Visitor | None:
     body, _, code = cookie.rpartition(".")
+    if not cookie.isascii() or len(cookie) > 500:
+        return None
     if not hmac.compare_digest(_signed(site, "login", body), code):
         return None
     sha256, _, until = body.partition(".")

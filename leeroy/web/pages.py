@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from functools import partial
 from typing import Any
 from urllib.parse import parse_qs, urlencode
@@ -41,7 +42,7 @@ async def list_(site: Site, request: Request, visitor: Visitor) -> Response:
             pipeline=chosen["pipeline"],
             branch=chosen["branch"],
             state=None if chosen["state"] is None else State(chosen["state"]),
-            before=int(before) if before.isascii() and before.isdigit() else None,
+            before=int(before) if re.fullmatch(r"[0-9]{1,18}", before) else None,
             limit=ON_A_PAGE + 1,
         )
         shelved = house.shelf(conn)

@@ -216,6 +216,23 @@ def test_bad_arguments_are_422_with_a_sentence(served: Leeroy) -> None:
     assert 1 == len(served.ask("list"))
 
 
+def test_odd_numbers_and_cookies_break_nothing(served: Leeroy) -> None:
+    """Too large, too long, not ASCII: an answer below 500, always."""
+    for path in (
+        "/?before=" + "9" * 5000, "/?before=" + "9" * 19, "/api/v1/builds?before=" + "9" * 19,
+        "/api/v1/builds/1/log?cursor=" + "9" * 30 + ":1", "/api/v1/builds/1/log?cursor=x",
+    ):  # fmt: skip
+        assert served.http("GET", path, token=served.token)[0] < 500, path
+    assert served.http("GET", "/", headers={"Cookie": "leeroy=a.b\xfc"})[0] < 500
+    assert served.http("GET", "/", headers={"Authorization": "Bearer \xfc"})[0] < 500
+    for until_ in ("0001-01-01T00:00:00+23:00", "9999-12-31T23:00:00-23:00", "999999999d"):
+        body = json.dumps({"which": "*", "until": until_}).encode()
+        status, _, text = served.http(
+            "POST", "/api/v1/environments/freeze", body, JSON, served.token
+        )
+        assert 422 == status, text
+
+
 def test_every_call_has_its_operation() -> None:
     """The table of calls and the operations do not drift apart."""
     from leeroy.operations import DO
