@@ -1,0 +1,1 @@
+"""A server without processes, for random histories: real rows, real decisions; clocks and scripts of our own."""
