@@ -20,7 +20,7 @@ EVERYDAY = settings(
     stateful_step_count=150 if TORTURE else 80,
     deadline=None,
     derandomize=not TORTURE,
-    phases=[Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink],
+    phases=[Phase.generate, Phase.shrink] if TORTURE else [Phase.generate],
     suppress_health_check=list(HealthCheck),
 )
 Story.TestCase.settings = EVERYDAY
