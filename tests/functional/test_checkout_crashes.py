@@ -75,7 +75,8 @@ def test_a_fetch_holds_the_lock_to_its_end(host: Host) -> None:
         address = f"http://127.0.0.1:{port}/shop.git"
         run = host.start(address)
         lock = Path(f"{host.mirror(address)}.lock")
-        until(lambda: len(git_processes(run)) >= 2, what="git to connect")
+        # not merely any git: the mirror is made by short ones before, and they need no lock
+        until(lambda: is_fetching(run), what="git to connect")
 
         os.kill(run.process.pid, 9)
         run.process.wait()
@@ -86,17 +87,16 @@ def test_a_fetch_holds_the_lock_to_its_end(host: Host) -> None:
         until(lambda: free(lock), what="the lock to be free")
 
 
-def git_processes(run: Run) -> list[int]:
-    """The processes of *run*'s session."""
-    found = []
+def is_fetching(run: Run) -> bool:
+    """Whether git's transport lives in *run*'s session."""
     for folder in Path("/proc").glob("[0-9]*"):
         try:
-            fields = (folder / "stat").read_text().rpartition(")")[2].split()
+            name, fields = (folder / "stat").read_text().split("(", 1)[1].rsplit(")", 1)
         except OSError:
             continue
-        if int(fields[3]) == run.process.pid:
-            found.append(int(folder.name))
-    return found
+        if int(fields.split()[3]) == run.process.pid and name.startswith("git-remote"):
+            return True
+    return False
 
 
 def free(lock: Path) -> bool:
