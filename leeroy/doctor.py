@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
-from leeroy import check, shelf, views
+from leeroy import check, pushes, shelf, views
 from leeroy.config import Config, Secrets, load
 from leeroy.context import Context, host_name, make
 from leeroy.db import deploys, house, outbox, schema
@@ -80,6 +80,9 @@ def _database(conn: Connection, context: Context, label: str) -> list[Line]:
         if shelved.mistakes and shelved.present:
             text = f"pipeline {name} is broken, an older text is in force: {shelved.mistakes}"
             found.append(Line(False, text))
+    now = context.clock.now()
+    told = pushes.examine(conn, shelf.current(conn), context.config.url, now)
+    found += [Line(well, text) for well, text in told]
     trouble = outbox.trouble(conn)
     for notice in trouble:
         state = "was given up" if notice.state == "dead" else "does not get through"

@@ -193,6 +193,20 @@ def queued_on_branch(conn: Connection, build: Build) -> list[Build]:
     return [build_of(row) for row in conn.execute(statement)]
 
 
+def waiting_on(
+    conn: Connection, pipeline: str, *, branch: str | None, tag: str | None
+) -> list[Build]:
+    """The builds of a branch or tag that wait, for a slot or for their deploy; locked."""
+    statement = _ALL.where(
+        builds.c.pipeline == pipeline,
+        builds.c.state.in_([State.queued, State.passed, State.deploy_pending]),
+        builds.c.pull_request.is_(None),
+        builds.c.branch == branch if tag is None else builds.c.tag == tag,
+    )
+    rows = conn.execute(statement.order_by(builds.c.place).with_for_update())
+    return [build_of(row) for row in rows]
+
+
 def slots_taken(conn: Connection, host: str) -> set[int]:
     """The slots in which this host's builds run."""
     found = conn.execute(_SLOTS, {"host": host}).scalars()

@@ -13,9 +13,9 @@ from functools import partial
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from leeroy.errors import ConfigError, LeeroyError, NotFound
+from leeroy.errors import ConfigError, LeeroyError, NotFound, Unavailable
 from leeroy.hooks import FORGES, address
-from leeroy.operations import beginning
+from leeroy.operations import arriving
 from leeroy.pipelines import Pipeline
 from leeroy.web.access import Unknown, Visitor
 from leeroy.web.state import Site
@@ -63,8 +63,12 @@ async def deliver(site: Site, request: Request, visitor: Visitor) -> Response:
         text = f"no pipeline with this secret is for the repository {where}"
         return JSONResponse({"builds": [], "reason": text})
     chosen = [site.pipelines()[name] for name in meant]
-    work = partial(beginning.push, context=site.context, delivery=delivery, pipelines=chosen)
-    made, reason = await asyncio.wrap_future(site.database.submit(work))
+    work = partial(arriving.push, context=site.context, delivery=delivery, pipelines=chosen)
+    try:
+        made, reason = await asyncio.wrap_future(site.database.submit(work))
+    except Unavailable:
+        site.missed()  # not every forge sends it again
+        raise
     if reason is not None:
         return JSONResponse({"builds": made, "reason": reason})
     return JSONResponse({"builds": made}, status_code=202)
