@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import sqlite3
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +15,8 @@ from typing import Any
 import pytest
 
 from tests.gitservers import Repo, a_repo, https_git, silent_server, ssh_git
-from tests.servers import Leeroy
+from tests.parts import need
+from tests.servers import ROOT, Leeroy
 from tests.waiting import until
 
 
@@ -129,7 +133,7 @@ def test_a_deleted_branch_cancels_what_waits(leeroy: Leeroy) -> None:
 
 def test_an_emptied_repository_cancels_nothing(leeroy: Leeroy) -> None:
     """A server that shows no branch at all is not believed."""
-    repo = leeroy.shop(more='approve = true')
+    repo = leeroy.shop(more="approve = true")
     leeroy.start()
     _first_sight(leeroy)
     number = leeroy.push(repo)
@@ -148,7 +152,7 @@ def test_an_emptied_repository_cancels_nothing(leeroy: Leeroy) -> None:
 @contextlib.contextmanager
 def _https(leeroy: Leeroy, tmp_path: Path) -> Iterator[str]:
     with https_git(leeroy.folder / "srv", tmp_path / "https") as server:
-        leeroy.tables = f'[env]\nGIT_SSL_CAINFO = "{server.ca}"\n'
+        leeroy.tables = f'[env]\nSSL_CERT_FILE = "{server.ca}"\n'
         leeroy.env["SHOP_TOKEN"] = server.token
         yield f'repository = "{server.private()}"\ntoken = "env:SHOP_TOKEN"'
 
@@ -224,3 +228,44 @@ def test_trouble_is_shown_once_and_goes_silently(leeroy: Leeroy) -> None:
     away.rename(repo.bare)
     until(lambda: not leeroy.ask("pipelines")[0]["trouble"], 30)
     assert "cannot be asked" not in leeroy.http("GET", "/", token=leeroy.token)[2].decode()
+
+
+_HEARS = """
+import subprocess, sys, threading
+from leeroy.catchup import network
+hearing, heard = network.listen(), threading.Event()
+threading.Thread(target=network.hear, args=(hearing, heard.set), daemon=True).start()
+subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+subprocess.run(["ip", "route", "add", "10.9.0.0/16", "dev", "lo"], check=True)
+assert not heard.wait(0.5), "a route that leads nowhere"
+subprocess.run(["ip", "route", "add", "default", "dev", "lo"], check=True)
+assert heard.wait(10), "the way out"
+"""
+
+
+def test_the_kernel_tells_that_the_network_is_back() -> None:
+    """A default route in a network namespace of its own is heard of at once."""
+    unshare, _ = need("unshare"), need("ip")
+    done = subprocess.run(
+        [unshare, "--net", "--map-root-user", sys.executable, "-c", _HEARS],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
+    )
+    assert 0 == done.returncode, done.stderr
+
+
+def test_an_absence_of_the_database_is_made_up_for(leeroy: Leeroy) -> None:
+    """A delivery that could not be stored (503) is one that must be found by asking."""
+    repo = leeroy.shop()
+    leeroy.start()
+    _first_sight(leeroy)
+    head = repo.commit("A change", a="1")
+    with contextlib.closing(sqlite3.connect(leeroy.folder / "var" / "leeroy.db")) as other:
+        other.execute("BEGIN IMMEDIATE")  # nobody else can write
+        status, _ = leeroy.hook(repo, head)
+        assert 503 == status
+        other.rollback()
+    found = until(lambda: _builds(leeroy), 30)
+    assert (head, "poll") == (found[0]["commit"], found[0]["trigger"])
