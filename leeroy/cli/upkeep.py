@@ -14,7 +14,6 @@ from leeroy.cli import asking
 from leeroy.cli.app import Config, Json, ServerUrl
 from leeroy.errors import Invalid, NotFound
 
-MAINTENANCE = "maintenance"
 _added: set[int] = set()
 
 
@@ -36,9 +35,8 @@ def add(app: typer.Typer) -> None:
     token.command("add")(token_add)
     token.command("list")(token_list)
     token.command("remove")(token_remove)
-    app.command(help=f"[{MAINTENANCE}] {migrate.__doc__}")(migrate)
-    app.command(help=f"[{MAINTENANCE}] {states.__doc__}")(states)
-    app.command(help=f"[{MAINTENANCE}] {backup.__doc__}")(backup)
+    for seldom in (migrate, states, backup):
+        app.command()(seldom)
 
 
 def _group(app: typer.Typer, name: str, text: str) -> typer.Typer:
@@ -69,11 +67,12 @@ def serve(json: Json = False, config: Config = None) -> int:
 
 def demo(
     once: Annotated[bool, typer.Option("--once", help="tell the story once, and leave")] = False,
+    json: Json = False,
 ) -> int:
     """The whole story on a throw-away repository: push, tests, a stop, a deploy."""
     from leeroy import demo as story
 
-    return story.run(once=once)
+    return story.run(once=once, json=json)
 
 
 def init(
