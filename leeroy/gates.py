@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
 
-from leeroy import pipelines
+from leeroy import pipelines, windows, zones
 from leeroy.db import builds, deploys, outbox
 from leeroy.model import Build, Deploy, Environment, State
 
@@ -91,6 +91,23 @@ def freeze(facts: Facts) -> Wait | None:
     return None
 
 
+def window(facts: Facts) -> Wait | None:
+    """
+    A deploy starts only while one of its environment's windows is open.
+
+    What a person asked for by `leeroy deploy` passes: a rollback cannot wait for Monday.
+    """
+    if not facts.plan.windows or facts.build.deploy_to is not None:
+        return None
+    opens = windows.opens(facts.plan.windows, facts.now)
+    if opens is None:
+        return Wait("window", "none of its windows opens in the next two weeks")
+    if opens <= facts.now:
+        return None
+    when = zones.local(opens, facts.plan.windows[0].zone)
+    return Wait("window", f"its window opens {when}", opens)
+
+
 def holder(facts: Facts) -> Wait | None:
     """One deploy at a time in an environment, and in all that share its lock."""
     for place in facts.places:
@@ -163,10 +180,10 @@ def grace(facts: Facts) -> Wait | None:
     )
 
 
-GATES: tuple[Gate, ...] = (order, freeze, holder, held, approval, heard, grace)
+GATES: tuple[Gate, ...] = (order, freeze, window, holder, held, approval, heard, grace)
 """In the order in which they are asked; the first that is closed is why a deploy waits."""
 
-BEFORE_GRACE: tuple[Gate, ...] = (order, freeze, holder, held, approval, heard)
+BEFORE_GRACE: tuple[Gate, ...] = (order, freeze, window, holder, held, approval, heard)
 """The grace period is watched only while all of these are open."""
 
 

@@ -138,6 +138,8 @@ class DatabaseOutbox:
             known = gates.facts(conn, build, plan, now=self._context.clock.now())
             wait = gates.closed(known, [g for g in gates.BEFORE_GRACE if g is not gates.heard])
             facts["waiting_for"] = None if wait is None else wait.sentence
+            closed = gates.window(known)
+            facts["opens_at"] = None if closed is None else closed.until
             token = stoplink.token(self._key, build.id, index, notice.target)
             facts["stop_url"] = f"{self._context.config.url}/stop/{token}"
         return facts
