@@ -11,7 +11,6 @@ their secrets on the raw body, and only then `parse`.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final, Protocol
@@ -19,6 +18,7 @@ from typing import Final, Protocol
 from leeroy.hooks import github
 from leeroy.hooks.payload import BadPayload
 from leeroy.model import Delivery
+from leeroy.refs import address
 
 __all__ = ["FORGES", "BadPayload", "Forge", "address"]
 
@@ -35,32 +35,3 @@ class Forge(Protocol):
 
 FORGES: Final[Mapping[str, Forge]] = MappingProxyType({"github": github})
 """The forges by the last part of `/hooks/{forge}`."""
-
-_URL = re.compile(r"[a-z][a-z0-9+.-]*://(?P<authority>[^/]*)(?P<path>.*)\Z", re.I | re.S)
-_SCP = re.compile(r"(?:[^@/:]*@)?(?P<host>\[[^\]/]*\]|[^/:\[\]@]+):(?P<path>.*)\Z", re.S)
-_PORT = re.compile(r":[0-9]*\Z")
-
-
-def address(url: str) -> str:
-    """
-    The normal form of a repository's address, by which two of them are compared.
-
-    Host and path without case, `.git`, user, port and scheme; a local path
-    (also as file://) as it stands.  Empty for an empty address, which must
-    match nothing.
-    """
-    text = url.strip()
-    if text.startswith(("/", "./", "../")) or not text:
-        return text
-    found = _URL.match(text)
-    if found:
-        if text[:7].lower() == "file://":
-            return found["path"]
-        host = _PORT.sub("", found["authority"].rpartition("@")[2])
-    else:
-        found = _SCP.match(text)
-        if not found:
-            return text
-        host = found["host"]
-    path = found["path"].strip("/").lower().removesuffix(".git").rstrip("/")
-    return f"{host.lower()}/{path}"
