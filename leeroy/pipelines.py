@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from types import MappingProxyType
 
-from leeroy import durations, scripts
+from leeroy import durations, refs, scripts
 from leeroy import windows as hours
 from leeroy.errors import ConfigError, Invalid, Mistake
 from leeroy.model import Stage, State
@@ -92,7 +92,12 @@ class Target:
 
 @dataclass(frozen=True, kw_only=True)
 class Pipeline:
-    """A pipeline's file, understood; `secrets` are the references of its webhook secrets."""
+    """
+    A pipeline's file, understood; `secrets` are the references of its webhook secrets.
+
+    `forge` is the one its repository is on: the one named, else the one its
+    host is known for, else None.
+    """
 
     name: str
     text: str
@@ -107,6 +112,7 @@ class Pipeline:
     at_once: int
     untested: bool
     forks: str
+    forge: str | None
     poll_s: float | None
     tests: tuple[Script, ...]
     builds: tuple[Script, ...]
@@ -188,6 +194,7 @@ def _pipeline(root: Section, name: str, text: str) -> Pipeline:
         at_once=at_once,
         untested=root.get("untested", bool, False),
         forks=root.choice("forks", ("approve", "test", "never"), "approve"),
+        forge=root.choice("forge", refs.FORGES, "") or refs.forge(repository or ""),
         poll_s=poll_s,
         tests=_scripts(root, Stage.test, executor),
         builds=_scripts(root, Stage.build, executor),
@@ -199,7 +206,8 @@ def _pipeline(root: Section, name: str, text: str) -> Pipeline:
             "deploy",
             "would deploy what nothing has tested; add a [[test]], or say untested = true",
         )
-    if pipeline.forks == "test" and executor == LOCAL:
+    stages = (*pipeline.tests, *pipeline.builds)
+    if pipeline.forks == "test" and LOCAL in (executor, *(one.executor for one in stages)):
         root.wrong(
             "forks",
             "\"test\" runs strangers' code as Leeroy's own user; name an executor that "
