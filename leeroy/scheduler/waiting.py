@@ -85,7 +85,8 @@ def _pending(conn: Connection, context: Context, build: Build, watching: Watchin
     now = context.clock.now()
     plan = onward.plan_of(build)
     facts = gates.facts(conn, build, plan, now=now, lock=True)
-    key: WatchKey = (build.id, plan.environment, facts.deploy.announced_seq or 0)
+    heard = facts.deploy.heard_at is not None
+    key: WatchKey = (build.id, plan.environment, facts.deploy.announced_seq or 0, heard)
     older = gates.overtaken_by(conn, build, facts.environment)
     if older is not None:
         _move(conn, context, build, Move.supersede, reason=older)
