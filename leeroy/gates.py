@@ -228,7 +228,8 @@ def overtaken_by(conn: Connection, build: Build, environment: Environment | None
     Why a build may not be deployed there at all: something newer is there, or announced.
 
     None: it may.  Tags never give way to each other; what a person asked for
-    by `leeroy deploy` has a new place, so it is never older.
+    by `leeroy deploy` gives way only to what runs there, or to a person's newer
+    wish: the environment is frozen for whatever else is announced.
     """
     if environment is None:
         return None
@@ -240,6 +241,7 @@ def overtaken_by(conn: Connection, build: Build, environment: Environment | None
     )
     for other in waiting:
         tags = other.tag is not None and build.tag is not None
-        if other.place > build.place and not tags:
+        asked = build.deploy_to is not None and other.deploy_to is None
+        if other.place > build.place and not tags and not asked:
             return f"build {other.id} is announced for {environment.name}, and is newer"
     return None
