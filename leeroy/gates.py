@@ -96,16 +96,31 @@ def window(facts: Facts) -> Wait | None:
     A deploy starts only while one of its environment's windows is open.
 
     What a person asked for by `leeroy deploy` passes: a rollback cannot wait for Monday.
+    A window that closes before the grace period can be over counts as closed: nobody is
+    told of a start that would not come.
     """
-    if not facts.plan.windows or facts.build.deploy_to is not None:
+    plan, now = facts.plan, facts.now
+    if not plan.windows or facts.build.deploy_to is not None:
         return None
-    opens = windows.opens(facts.plan.windows, facts.now)
+    why, closes = "", windows.closes(plan.windows, now)
+    if closes is not None and closes > now:
+        if _hurried(facts) or closes - now >= _left(facts):
+            return None
+        why, now = "its window closes before the grace period is over; ", closes
+    opens = windows.opens(plan.windows, now)
     if opens is None:
-        return Wait("window", "none of its windows opens in the next two weeks")
+        return Wait("window", f"{why}none of its windows opens in the next two weeks")
     if opens <= facts.now:
         return None
-    when = zones.local(opens, facts.plan.windows[0].zone)
-    return Wait("window", f"its window opens {when}", opens)
+    when = zones.local(opens, plan.windows[0].zone)
+    return Wait("window", f"{why}its window opens {when}", opens)
+
+
+def _left(facts: Facts) -> timedelta:
+    """How much of the grace period is to come, as far as it has begun."""
+    if facts.deploy.deploy_at is not None and facts.deploy.heard_at is not None:
+        return max(facts.deploy.deploy_at - facts.now, timedelta())
+    return timedelta(seconds=facts.plan.grace_s)
 
 
 def holder(facts: Facts) -> Wait | None:
