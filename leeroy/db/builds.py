@@ -350,10 +350,17 @@ def delete(conn: Connection, build_id: int) -> None:
 
 
 def finished_before(conn: Connection, before: datetime, kept: set[int], limit: int) -> list[int]:
-    """The oldest builds that were over before then, but those to be *kept*."""
+    """
+    The oldest builds that were over before then, but those to be *kept*.
+
+    Nor those that were deployed again by a build that is still there: it has
+    their artifacts, and none of its own.
+    """
+    again = builds.alias("again")
+    needed = sa.exists().where(again.c.source == builds.c.id, again.c.deploy_to.is_not(None))
     statement = (
         select(builds.c.id)
-        .where(builds.c.finished_at < before, builds.c.id.not_in(sorted(kept)))
+        .where(builds.c.finished_at < before, builds.c.id.not_in(sorted(kept)), ~needed)
         .order_by(builds.c.id)
         .limit(limit)
     )

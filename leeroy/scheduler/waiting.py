@@ -91,21 +91,24 @@ def _pending(conn: Connection, context: Context, build: Build, watching: Watchin
     if older is not None:
         _move(conn, context, build, Move.supersede, reason=older)
         return [DropWatch(build.id)]
-    if _interrupted_watch(facts, watching):
-        return _watch_anew(conn, context, build, facts, watching)
-    if _opened_since(facts):
-        return _announce_anew(
-            conn, context, build, watching, "its window is open; the grace period begins anew"
-        )
+    wait = gates.closed(facts, gates.BEFORE_GRACE)
+    if wait is None or wait.gate != "window":  # outside its window nothing needs to be watched
+        if _interrupted_watch(facts, watching):
+            return _watch_anew(conn, context, build, facts, watching)
+        if _opened_since(facts):
+            return _announce_anew(
+                conn, context, build, watching, "its window is open; the grace period begins anew"
+            )
     if facts.deploy.watcher != watching.name:
         deploys.put(conn, build, plan.environment, watcher=watching.name)
-    wait = gates.closed(facts, gates.BEFORE_GRACE)
     if wait is not None:
         if wait.gate == "heard" and wait.until is not None and wait.until <= now:
             minutes = int(gates.UNHEARD_S // 60)
             reason = f"nobody could be told for {minutes} minutes"
             _move(conn, context, build, Move.hold, reason=reason)
         else:
+            if facts.deploy.deploy_at is not None:  # it will not be then
+                deploys.put(conn, build, plan.environment, deploy_at=None)
             builds.change(conn, build.id, due_at=wait.until)
         return [DropWatch(build.id)]
     if watching.room is not None:

@@ -47,10 +47,10 @@ class Watcher:
     def until(self, moment: datetime) -> None:
         self.wait((moment - self.now).total_seconds())
 
-    def look(self, build: Build) -> tuple[Build, list[Act]]:
+    def look(self, build: Build, name: str = "me", away_s: float = 0.0) -> tuple[Build, list[Act]]:
         """What one turn of the loop does with it, if it is due."""
         seen: Mapping[WatchKey, float] = {k: self.mono - at for k, at in self.watches.items()}
-        watching = waiting.Watching("me", 0.0, seen, None, frozenset())
+        watching = waiting.Watching(name, away_s, seen, None, frozenset())
 
         def work(conn: Connection) -> tuple[Build, list[Act]]:
             acts = waiting.look(conn, self.context, build.id, watching)
@@ -138,7 +138,9 @@ def test_a_window_that_closes_in_the_grace_period_stays_closed(watcher: Watcher)
         )
     )
     watcher.hear(build)
-    build, _ = watcher.look(build)
+    build, acts = watcher.look(build)
+    assert not any(isinstance(act, StartWatch) for act in acts), "it would end too late"
+    assert "closes before the grace period is over; its window opens Fri" in watcher.why(build)
     watcher.wait(31)
     build, _ = watcher.look(build)
     assert State.deploy_pending is build.state
@@ -229,3 +231,35 @@ def test_a_hold_stays_a_hold_when_the_window_opens(watcher: Watcher) -> None:
     assert "hold" == moves(watcher.database, watcher.look(build)[0])[-1]
     found = watcher.database.read(lambda conn: deploys.get(conn, build.id, "staging"))
     assert found is not None and found.held_at is not None
+
+
+def test_a_restart_outside_the_window_holds_nothing(watcher: Watcher) -> None:
+    """Nothing is watched then, so however long nobody watched, it is told once: when it opens."""
+    build = watcher.database.transact(announced)
+    watcher.hear(build)
+    watcher.look(build)
+    watcher.wait(7200)
+    watcher.database.transact(lambda conn: builds.rouse(conn, watcher.now))
+    watcher.look(build, "another process", away_s=7200.0)
+    told = moves(watcher.database, build)
+    assert ("hold" not in told, 1) == (True, told.count("announce"))
+    watcher.until(FRIDAY)
+    build, _ = watcher.look(build, "another process", away_s=7200.0)
+    assert ("announce", State.deploy_pending) == (moves(watcher.database, build)[-1], build.state)
+
+
+def test_a_gate_that_closes_takes_the_time_of_the_start_with_it(watcher: Watcher) -> None:
+    """Nobody reads of a moment that has passed: a freeze in the grace period takes it away."""
+    watcher.until(FRIDAY)
+    build = watcher.database.transact(announced)
+    watcher.look(build)
+    watcher.hear(build)
+    watcher.look(build)
+    found = watcher.database.read(lambda conn: deploys.get(conn, build.id, "staging"))
+    assert found is not None and found.deploy_at is not None
+    watcher.database.transact(
+        lambda conn: freezing.freeze(conn, watcher.context, "ada", which="staging")
+    )
+    watcher.look(build)
+    found = watcher.database.read(lambda conn: deploys.get(conn, build.id, "staging"))
+    assert found is not None and found.deploy_at is None
