@@ -63,20 +63,24 @@ def grace(history: History) -> Iterator[Violation]:
             and any(n.build_id == number and n.seq == deploy.announced_seq and n.urgent
                     for n in history.rows.notices)
         )  # fmt: skip
+        begun = deploy.started_at
+        if begun is None or deploy.announced_at is None or begun < deploy.announced_at:
+            continue  # what is announced now has not started
         starts = [
             mark.at
             for mark in history.marks
             if (mark.build, mark.environment, mark.stage, mark.what)
             == (number, where, Stage.deploy, "start")
+            and mark.at >= history.boot(begun) - TICK_S
         ]
-        if not owed or plan is None or not starts or deploy.announced_at is None:
+        if not owed or plan is None or not starts:
             continue
         if deploy.heard_at is None:
             yield Violation("C3", number, f"deployed to {where}, and nobody had been told")
             continue
         told = max(history.boot(deploy.heard_at), history.boot(deploy.announced_at))
-        if starts[-1] - told < plan.grace_s - TICK_S:
-            waited = starts[-1] - told
+        if starts[0] - told < plan.grace_s - TICK_S:
+            waited = starts[0] - told
             yield Violation("C3", number, f"{where}: the grace period was only {waited:.2f} s")
 
 
