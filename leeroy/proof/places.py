@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 
-from leeroy.model import HOLDING, Build, Stage, State
+from leeroy.model import HOLDING, Build, Move, Stage, State
 from leeroy.proof.history import History, Violation
+
+TRANSACTION = timedelta(seconds=0.2)
+"""The moves of one transaction need not have the same microsecond."""
 
 
 def alone(history: History) -> Iterator[Violation]:
@@ -80,12 +84,20 @@ def give_way(history: History) -> Iterator[Violation]:
                 and where == environment
                 and history.rows.builds[number].pipeline == pipeline
             ]
-            yield from _overtaken(waiting)
+            yield from _overtaken(history, waiting, moment[-1].at)
 
 
-def _overtaken(waiting: list[Build]) -> Iterator[Violation]:
+def _overtaken(history: History, waiting: list[Build], at: datetime) -> Iterator[Violation]:
+    if not waiting:
+        return
     newest = max(waiting, key=lambda build: build.place)
     for build in waiting:
+        gives_way = any(
+            event.move in (Move.supersede, Move.cancel) and at <= event.at <= at + TRANSACTION
+            for event in history.rows.events[build.id]
+        )
+        if gives_way:
+            continue
         if build.place < newest.place and (build.tag is None or newest.tag is None):
             text = f"it waits, and the newer build {newest.id} is announced there too"
             yield Violation("D3", build.id, text)
