@@ -26,7 +26,7 @@ HURRY = 'untested = true\n[[deploy]]\nenvironment = "production"\nrun = "true"\n
 @pytest.fixture
 def here(tmp_path: Path) -> context.Context:
     """A host whose clock stands still."""
-    (tmp_path / "leeroy.toml").write_text('min_free = "0B"\n')
+    (tmp_path / "leeroy.toml").write_text('min_free = "0B"\n[[notify]]\nto = "env:HOUSE"\n')
     loaded = config.load(str(tmp_path / "leeroy.toml"), {})
     loaded.data.mkdir(exist_ok=True)
     clock = Clock(lambda: datetime(2026, 1, 1, 12, 1, tzinfo=UTC), lambda: 0.0)
