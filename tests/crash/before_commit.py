@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
@@ -23,6 +24,8 @@ def statement(_conn: object, _cursor: object, text: str, parameters: object, *_:
 def commit(_conn: object) -> None:
     """The last thing this process does."""
     if _deciding:
+        # Whatever was ordered too early has the time to happen.
+        threading.Event().wait(2)
         os._exit(9)
 
 

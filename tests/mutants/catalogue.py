@@ -39,7 +39,6 @@ MUTANTS = (
         "        futures = self._database.submit_all(jobs)\n",
         "        def early(conn: Connection, job: Callable[[Connection], list[Act]]) -> list[Act]:\n"
         "            self._doer.perform([acts := job(conn)])\n"
-        "            time.sleep(0.3)\n"
         "            return [act for act in acts if not isinstance(act, Launch)]\n\n"
         "        futures = self._database.submit_all([partial(early, job=job) for job in jobs])\n",
         "tests/crash/test_orders.py::test_nothing_runs_before_its_row_is_committed",
