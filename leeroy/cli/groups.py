@@ -8,7 +8,7 @@ from typing import Any, Final
 import typer
 from typer.core import TyperGroup
 
-MAINTENANCE: Final = frozenset({"migrate", "states", "backup"})
+MAINTENANCE: Final = frozenset({"migrate", "states", "backup", "crashtest", "replay"})
 """The commands that are seldom needed; the help shows them last."""
 
 _PAGE = re.compile(r"(?:#|https?://\S+/builds/)?([0-9]{1,18})/?")

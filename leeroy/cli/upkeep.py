@@ -35,7 +35,7 @@ def add(app: typer.Typer) -> None:
     token.command("add")(token_add)
     token.command("list")(token_list)
     token.command("remove")(token_remove)
-    for seldom in (migrate, states, backup):
+    for seldom in (migrate, states, backup, crashtest):
         app.command()(seldom)
 
 
@@ -319,3 +319,29 @@ def backup(
     else:
         showing.out(f"{file} is a copy of {source}")
     return 0
+
+
+def crashtest(
+    kills: Annotated[int, typer.Option("--kills", metavar="N", min=1)] = 30,
+    json: Json = False,
+) -> int:
+    """Kill a throw-away Leeroy again and again, and check that it keeps every promise."""
+    from leeroy.proof import crashtest as storm
+
+    def progress(text: str) -> None:
+        if sys.stderr.isatty():
+            sys.stderr.write(f"\r\x1b[K{text}")
+            sys.stderr.flush()
+
+    found = storm.run(kills=kills, progress=progress)
+    progress("")
+    if json:
+        showing.as_json(found.json())
+    else:
+        shown = found.json()
+        for name in ("builds", "kills", "deploys", "interrupted", "withdrawn", "requeued"):
+            showing.out(f"{name:<12}{shown[name]}")
+        showing.out(f"{'violations':<12}{len(found.violations)}  (in {found.seconds:.0f} s)")
+        for violation in found.violations:
+            showing.out(f"  {violation}")
+    return 1 if found.violations else 0
