@@ -67,6 +67,7 @@ def late(conn: Connection, context: Context, build_id: int, step: Step, result: 
         raw_bytes=result.raw_bytes,
         dropped_bytes=result.dropped_bytes,
         sha256=result.sha256,
+        ended_seq=build.version,
     )
     how = Move.resolve_done if good else Move.resolve_failed
     reason = f"its end was found on {context.host_name}"
