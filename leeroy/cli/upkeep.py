@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from leeroy import showing
-from leeroy.cli import asking
+from leeroy.cli import asking, judging
 from leeroy.cli.app import Config, Json, ServerUrl
 from leeroy.errors import Invalid, NotFound
 
@@ -28,6 +28,7 @@ def add(app: typer.Typer) -> None:
     app.command()(init)
     app.command()(check)
     app.command()(doctor)
+    app.command()(judging.verdict)
     hook = _group(app, "hook", "What a forge's webhook settings need.")
     hook.command("show")(hook_show)
     notify = _group(app, "notify", "Whether people can be told.")

@@ -30,6 +30,7 @@ DO: Final[Mapping[str, Operation]] = MappingProxyType(
         "events": looking.events,
         "notices": looking.notices,
         "why": looking.why,
+        "verdict": looking.verdict,
         "environments": looking.environments,
         "pipelines": looking.pipelines,
         "trigger": beginning.trigger,

@@ -10,6 +10,7 @@ from leeroy.db import builds, house, outbox
 from leeroy.errors import Invalid
 from leeroy.model import State
 from leeroy.operations.common import Json
+from leeroy.verdict import gather
 from leeroy.views import find
 
 
@@ -61,6 +62,11 @@ def why(conn: Connection, context: Context, actor: str, *, id: int) -> Json:
     """Why a build waits."""
     build = find(conn, id)
     return {"id": id, "state": str(build.state), "why": views.why(conn, context, build)}
+
+
+def verdict(conn: Connection, context: Context, actor: str, *, id: int) -> Json:
+    """A build's record, every line chained to the one before, with one sentence of cause."""
+    return gather.verdict(conn, find(conn, id))
 
 
 def environments(conn: Connection, context: Context, actor: str) -> list[Json]:

@@ -8,6 +8,7 @@ directories, and everything else is in rows.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -118,6 +119,11 @@ class Scheduler:
             self._thread.join()
         self._follower.close()
         self._side.shutdown(wait=False, cancel_futures=True)
+        context = self._context
+        with contextlib.suppress(LeeroyError):  # without it the next start calls it a crash
+            self._database.transact(
+                lambda conn: house.stopped(conn, context.host_id, context.clock.now())
+            )
 
     def wake(self) -> None:
         """Something may be due."""

@@ -12,7 +12,7 @@ from datetime import datetime
 from sqlalchemy import Connection
 
 from leeroy.context import Context
-from leeroy.db import builds, house, logs, steps
+from leeroy.db import builds, chronicle, house, logs, steps
 from leeroy.model import Build, Move, Stage, State, Step, StepState
 from leeroy.operations.resolving import resolved
 from leeroy.runner.runner import Result
@@ -21,7 +21,10 @@ from leeroy.runner.runner import Result
 def arrive(conn: Connection, context: Context, boot_id: str) -> datetime | None:
     """Say that this host is here, and have everything that waits looked at; when it was last."""
     now = context.clock.now()
+    said = house.last_end(conn, context.host_id, boot_id)
     before = house.beat(conn, context.host_id, context.host_name, boot_id, now)
+    house.stopped(conn, context.host_id, None)
+    chronicle.add_start(conn, context.host_id, said, now)
     builds.rouse(conn, now)
     return before
 

@@ -43,9 +43,7 @@ def verdict(conn: Connection, build: Build) -> dict[str, Any]:
     records = [_build(build)]
     for event in moves:
         records.append(_move(event))
-        for step in ran:
-            if (step.begun_seq or 1) == event.seq:
-                records.append(_step(step))
+        records += [_step(step) for step in ran if (step.begun_seq or 1) == event.seq]
         records += [_note(note) for note in notes if note.seq == event.seq]
     places = sorted(deploys.of(conn, build.id), key=lambda deploy: deploy.environment)
     records += [_deploy(deploy) for deploy in places]

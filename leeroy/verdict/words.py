@@ -87,7 +87,7 @@ def _of_object(found: dict[str, Any]) -> tuple[list[Line], list[Broken]]:
 
 
 def _of_text(content: str) -> tuple[list[Line], list[Broken]]:
-    rows = content.splitlines()
+    rows = content.removesuffix("\n").split("\n")
     lines: list[Line] = []
     for row in rows:
         if not row.startswith("{"):
@@ -104,7 +104,7 @@ def _of_text(content: str) -> tuple[list[Line], list[Broken]]:
     if not broken and shown:
         last = lines[-1]
         fault, cause = (last["fault"], last["cause"]) if chain.is_closed(lines) else ("", "")
-        whole = text(as_object(lines, fault, cause)).splitlines()
+        whole = text(as_object(lines, fault, cause)).split("\n")
         wanted = [row for row in whole if not row.startswith("{")]
         skip = 0 if chain.is_closed(lines) else 1
         for number, (is_, was) in enumerate(zip(shown, wanted, strict=False), 1):
@@ -178,8 +178,8 @@ def _started(line: Line) -> str:
 
 
 def _deploy(line: Line) -> str:
-    ended = line["outcome"] or "never started" if not line["started_at"] else line["outcome"]
-    return f"{line['started_at'] or line['ended_at'] or '-'}  {line['key']}: {ended or 'not ended'}"
+    ended = line["outcome"] or ("not ended" if line["started_at"] else "never started")
+    return f"{line['started_at'] or 'never'}  {line['key']}: {ended}"
 
 
 def _end(line: Line) -> str:

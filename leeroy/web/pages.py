@@ -18,6 +18,7 @@ from leeroy.db import builds, deploys, house, logs, outbox, steps
 from leeroy.errors import Invalid, LeeroyError, NotAllowed
 from leeroy.model import Build, Role, State
 from leeroy.notify.words import plain
+from leeroy.verdict import gather, words
 from leeroy.web import access
 from leeroy.web.access import Visitor
 from leeroy.web.html import page
@@ -118,6 +119,8 @@ def _build(conn: Connection, site: Site, build_id: int) -> dict[str, Any]:
         "log": plain(text[-_LOG_SHOWN:]),
         "cut": size >= _LOG_SHOWN,
         "cursor": cursor,
+        "verdict": gather.verdict(conn, found) if found.state.over else None,
+        "sentence": words.sentence,
         "actions": _actions(found, held=deploy is not None and deploy.held_at is not None),
     }
 
