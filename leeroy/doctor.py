@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
-from leeroy import check, shelf, views
+from leeroy import check, guard, shelf, views
 from leeroy.config import Config, Secrets, load
 from leeroy.context import Context, host_name, make
 from leeroy.db import deploys, house, outbox, schema
@@ -92,7 +92,8 @@ def _database(conn: Connection, context: Context, label: str) -> list[Line]:
         if place.frozen_at is not None:
             name = f"{place.pipeline}/{place.name}" if place.pipeline else "everything"
             why = f": {place.frozen_reason}" if place.frozen_reason else ""
-            found.append(Line(True, f"{name} is frozen by {place.frozen_by}{why}"))
+            well = place.frozen_by != guard.WHO
+            found.append(Line(well, f"{name} is frozen by {place.frozen_by}{why}"))
     return found
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from leeroy import onward
+from leeroy import guard, onward
 from leeroy.advance import advance
 from leeroy.context import Context
 from leeroy.db import builds, deploys, logs, steps
@@ -49,7 +49,11 @@ def record(conn: Connection, context: Context, end: End) -> list[Act]:
         _set_aside(conn, context, build, step, end)
         return []
     if end.run is Run.lost:
-        return _lost(conn, context, build, step)
+        return _lost(conn, context, build, step, "its supervisor died and nobody saw its end")
+    if end.run is Run.absent and guard.frozen(conn) is not None:
+        # Its directory may have gone when its end was recorded, in the time that is lost.
+        reason = "the database is older than its run, so nobody knows its end"
+        return _lost(conn, context, build, step, reason)
     if end.run is not Run.ended:
         return _never_began(conn, context, build, step)
     step = _ended(conn, context, build, step, end)
@@ -258,9 +262,8 @@ def _withdraw(
     return []
 
 
-def _lost(conn: Connection, context: Context, build: Build, step: Step) -> list[Act]:
+def _lost(conn: Connection, context: Context, build: Build, step: Step, reason: str) -> list[Act]:
     now = context.clock.now()
-    reason = "its supervisor died and nobody saw its end"
     values = {"finished_at": now, "reason": reason, "ended_seq": build.version}
     steps.change(conn, step.id, state=StepState.interrupted, **values)
     if build.state is State.building:

@@ -22,6 +22,7 @@ from secrets import token_hex
 
 from sqlalchemy import Connection
 
+from leeroy import guard
 from leeroy.context import Context
 from leeroy.db import builds, house
 from leeroy.db.engine import Database
@@ -99,14 +100,13 @@ class Scheduler:
 
     def start(self) -> None:
         """Take up what is there, then begin to turn."""
-        boot_id = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        self._boot_id = boot_id()
         before = self._database.transact(
-            partial(recovering.arrive, context=self._context, boot_id=boot_id)
+            partial(recovering.arrive, context=self._context, boot_id=self._boot_id)
         )
         if before is not None:
             away = (self._context.clock.now() - before).total_seconds()
             self._away_s = max(away, 0.0)
-        self._boot_id = boot_id
         self._recover()
         self._follower.start()
         self._thread.start()
@@ -281,9 +281,18 @@ class Scheduler:
                 conn, context.host_id, context.host_name, self._boot_id, context.clock.now()
             )
         )
+        self._side.submit(self._guard)
         if mono >= self._next_round:
             self._next_round = mono + keeping.ROUND_S
             self._side.submit(self._keep)
+
+    def _guard(self) -> None:
+        try:
+            guard.beat(self._database, self._context)
+        except LeeroyError as exc:
+            log.warning("the database cannot be compared with this host's journal: %s", exc)
+        except Exception:
+            log.exception("the database cannot be compared with this host's journal")
 
     def _keep(self) -> None:
         try:
@@ -319,6 +328,11 @@ def _due(conn: Connection, now: datetime) -> tuple[list[Build], datetime | None]
     if next_at is None or next_at > now:
         return [], next_at
     return builds.due(conn, now, waiting.LOOKED_AT), next_at
+
+
+def boot_id() -> str:
+    """Which start of this machine it is."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
 
 
 def _asleep() -> float:

@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from leeroy import gates, onward
+from leeroy import gates, guard, onward
 from leeroy.advance import advance
 from leeroy.context import Context
 from leeroy.db import builds, chronicle, deploys, steps
@@ -109,6 +109,8 @@ def _pending(conn: Connection, context: Context, build: Build, watching: Watchin
         return []
     grace = gates.grace(_seen(facts, watching.watched.get(key)))
     if grace is None:
+        if guard.look(conn, context) is not None:
+            return [DropWatch(build.id)]  # frozen in this very transaction
         _open(conn, build, facts, watching.watched.get(key), now)
         return [DropWatch(build.id), *_deploy(conn, context, build, facts)]
     if key in watching.watched:
