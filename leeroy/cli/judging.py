@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -70,3 +71,34 @@ def _verify(file: Path, head: str | None, json: bool) -> int:
             f"the chain of {lines} lines holds, head {chain.head(found.lines)}{so_far}{against}"
         )
     return 1 if found.broken else 0
+
+
+def replay(
+    id: Annotated[int | None, typer.Argument(metavar="[ID]", min=1)] = None,
+    json: Json = False,
+    config: Config = None,
+    server: ServerUrl = None,
+) -> int:
+    """Rebuild builds from their events and compare with the rows; exit code 1: they differ."""
+    differences: list[str] = []
+    count, after = 0, 0
+    with asking.leeroy(server, config) as leeroy:
+        while True:
+            found = leeroy.call("replay", id=id, after=after if id is None else None)
+            count += found["builds"]
+            differences += found["differences"]
+            if found["last"] is None:
+                break
+            after = found["last"]
+            if sys.stderr.isatty():
+                sys.stderr.write(f"\r{count} builds replayed")
+    if sys.stderr.isatty() and after:
+        sys.stderr.write("\r\x1b[K")
+    if json:
+        showing.as_json({"builds": count, "differences": differences})
+        return 1 if differences else 0
+    for difference in differences:
+        showing.out(difference)
+    if not differences:
+        showing.out(f"{count} builds replayed: every row is what its events make of it")
+    return 1 if differences else 0

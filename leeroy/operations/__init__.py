@@ -31,6 +31,7 @@ DO: Final[Mapping[str, Operation]] = MappingProxyType(
         "notices": looking.notices,
         "why": looking.why,
         "verdict": looking.verdict,
+        "replay": looking.replay_,
         "environments": looking.environments,
         "pipelines": looking.pipelines,
         "trigger": beginning.trigger,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import Connection
 
-from leeroy import views
+from leeroy import replay, views
 from leeroy.context import Context
 from leeroy.db import builds, house, outbox
 from leeroy.errors import Invalid
@@ -67,6 +67,15 @@ def why(conn: Connection, context: Context, actor: str, *, id: int) -> Json:
 def verdict(conn: Connection, context: Context, actor: str, *, id: int) -> Json:
     """A build's record, every line chained to the one before, with one sentence of cause."""
     return gather.verdict(conn, find(conn, id))
+
+
+def replay_(
+    conn: Connection, context: Context, actor: str, *, id: int | None = None, after: int = 0
+) -> Json:
+    """Builds rebuilt from their events and compared with the rows: one, or a part of all."""
+    if id is not None:
+        return replay.one(conn, find(conn, id))
+    return replay.part(conn, after)
 
 
 def environments(conn: Connection, context: Context, actor: str) -> list[Json]:

@@ -72,6 +72,7 @@ def test_the_mailbox_is_the_witness(either: Leeroy) -> None:
         assert found["head"] in page
         assert found["cause"] in page
         head = found["head"]
+        assert "2 builds replayed" in either.cli("replay").stdout
         either.restart()
         assert head == verdict(either, build)["head"]
 
@@ -125,4 +126,5 @@ def test_an_interrupted_deploy_is_nobodys_script(leeroy: Leeroy) -> None:
     assert "supervisor was killed" in found["cause"]
     assert "tests (token) says (the page is old) that it did not land" in found["cause"]
     assert ["crash"] == [line["said"] for line in kinds(found, "started")]
+    assert [] == leeroy.ask("replay")["differences"]
     go(leeroy, "deploy")
