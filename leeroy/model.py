@@ -122,6 +122,14 @@ class Build:
     at the row again; None: only after something else has happened.
     `stop_at` is when somebody asked to stop it while it ran.  `approved_by`
     let the tests of a fork's pull request start.
+
+    `forge` is the forge whose delivery made it ("github", "gitlab",
+    "bitbucket", "gitea"), None when none did.  A pull request's build is of
+    its source branch: `branch` is that one's name, `base_branch` the one it
+    is to be merged into, `pull_request_ref` the ref under which `repository`
+    shows its commits (None: there is none; `branch` has them), and
+    `head_repository` the address of the repository the branch is in, where
+    the forge told one.
     """
 
     id: int
@@ -157,6 +165,10 @@ class Build:
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
+    forge: str | None = None
+    base_branch: str | None = None
+    head_repository: str | None = None
+    pull_request_ref: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,7 +194,10 @@ class Step:
     `attempt` counts from 1 per (stage, name, environment).  `run_id` names
     the run directory on `host`.  Exactly one of `exit_code` and `signal` is
     set once the end was seen; `reason` says what else ended it.  `raw_bytes`
-    is what the script wrote, `kept_bytes` what the log holds.
+    is what the script wrote, `dropped_bytes` what of it the log does not hold.
+    `begun_seq` and `ended_seq` are the build's version when it began and when
+    its end was recorded; `given` is what the script was (JSON: sha256, names
+    of variables and secrets, executor, timeout).
     """
 
     id: int
@@ -202,6 +217,39 @@ class Step:
     sha256: str | None
     started_at: datetime | None
     finished_at: datetime | None
+    begun_seq: int | None = None
+    ended_seq: int | None = None
+    given: str | None = None
+
+
+class Kind(StrEnum):
+    """
+    What the chronicle of a build holds besides its moves.
+
+    accepted: `who` has the notice of event `number`.  gate: gate `who` is why
+    its deploy waits, `said` is its sentence; for "open" `number` is the grace
+    period as it was watched, in microseconds.  approved: by `who`.  started:
+    the server of host `who` started, `said` is how the one before it ended.
+    """
+
+    accepted = "accepted"
+    gate = "gate"
+    approved = "approved"
+    started = "started"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Note:
+    """One line of a build's chronicle; `seq` is the build's version when it was written."""
+
+    build_id: int
+    seq: int
+    kind: Kind
+    environment: str | None
+    who: str
+    said: str | None
+    number: int | None
+    at: datetime
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -283,6 +331,46 @@ class Push:
     default_branch: str | None = None
 
 
+class Turn(StrEnum):
+    """
+    What became of a pull request.
+
+    `changed` is anything after which its commit may be one that was not
+    tested yet: opened, new commits, another base, ready for review.
+    """
+
+    changed = "changed"
+    reopened = "reopened"
+    closed = "closed"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pull:
+    """
+    One pull (or merge) request, as a forge told it.
+
+    `commit` is the head's: whole, or its first 12 digits (Bitbucket Cloud),
+    or None (Gogs).  `branch` is the source branch, `base_branch` the one it
+    is to be merged into.  `fork` is true unless the forge proves that both
+    are in one repository.  `ref` is where the repository shows its commits,
+    None when it has no such ref: then `branch` of `head_repository` (an
+    address) has them.
+    """
+
+    number: int
+    turn: Turn
+    commit: str | None
+    branch: str | None
+    base_branch: str
+    fork: bool
+    ref: str | None
+    head_repository: str | None = None
+    title: str | None = None
+    author: str | None = None
+    author_email: str | None = None
+    default_branch: str | None = None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Delivery:
     """
@@ -290,16 +378,20 @@ class Delivery:
 
     `id` is the forge's delivery id (stable over redeliveries).  `addresses`
     are every address of the repository the payload names (web, clone, ssh);
-    `pushes` the refs that moved; `ignored` says why a valid delivery starts
-    nothing (then `pushes` is empty).
+    `pushes` the refs that moved, `pulls` the pull requests that changed;
+    `ignored` says why a valid delivery starts nothing (then both are empty).
+    `about` names what moved where the forge tells of it twice, by deliveries
+    of two events: the same in both.
     """
 
     forge: str
     id: str
     event: str
     addresses: tuple[str, ...]
-    pushes: tuple[Push, ...]
+    pushes: tuple[Push, ...] = ()
+    pulls: tuple[Pull, ...] = ()
     ignored: str | None = None
+    about: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

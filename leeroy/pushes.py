@@ -12,8 +12,8 @@ from sqlalchemy import Connection
 
 from leeroy.db import remotes
 from leeroy.db.remotes import Missed, Remote
-from leeroy.hooks import address
 from leeroy.pipelines import Pipeline
+from leeroy.refs import address
 
 LATE: Final = timedelta(minutes=10)
 """So long after a push was found, its delivery is not merely slow."""
@@ -37,14 +37,6 @@ _CLASSICS: Final[Mapping[str, str]] = {
         "[webhook] ALLOWED_HOST_LIST = private (or this host); the webhook's page shows each answer"
     ),
 }
-_SIGNS: Final = (
-    ("github", "github"),
-    ("gitlab", "gitlab"),
-    ("bitbucket", "bitbucket"),
-    ("gitea", "gitea"),
-    ("forgejo", "gitea"),
-    ("codeberg", "gitea"),
-)
 _PUBLIC: Final = ("github.com", "gitlab.com", "bitbucket.org", "codeberg.org")
 
 
@@ -96,7 +88,8 @@ def _deliveries(
 ) -> tuple[bool, str]:
     name = pipeline.name
     where = address(pipeline.repository or "").partition("/")[0]
-    hint = _CLASSICS.get(remote.delivered_by or _forge(where), "look at the webhook's page there")
+    forge = remote.delivered_by or pipeline.forge
+    hint = _CLASSICS[forge] if forge else f"{_CLASSICS['gitlab']}; {_CLASSICS['gitea']}"
     missed = next((one for one in untold if one.pipeline == name), None)
     came = "no delivery ever came"
     if remote.delivered_at is not None:
@@ -111,10 +104,6 @@ def _deliveries(
         text = f'{where} cannot reach {url}; give it a public url, or set poll = "1m"'
         return False, f"{name}: {came}, and {text}"
     return True, f"{name}: {came}; if pushes start nothing: {hint}"
-
-
-def _forge(host: str) -> str:
-    return next((forge for sign, forge in _SIGNS if sign in host), "")
 
 
 def _is_private(url: str) -> bool:

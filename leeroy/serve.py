@@ -24,9 +24,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
+import sqlalchemy as sa
 import uvicorn
 
-from leeroy import config, context, letters, shelf
+from leeroy import config, context, guard, letters, shelf, standby
 from leeroy.catchup.loop import CatchUp
 from leeroy.config import Config
 from leeroy.db import schema
@@ -38,6 +39,7 @@ from leeroy.notify.sender import Sender
 from leeroy.pipelines import Pipeline
 from leeroy.runner.runner import Runner
 from leeroy.scheduler import Scheduler
+from leeroy.scheduler.loop import boot_id
 from leeroy.web.app import application
 from leeroy.web.state import Site
 
@@ -64,9 +66,17 @@ def serve(settings: Config, clock: Clock, on_ready: Callable[[str], None] = lamb
     """
     _keep_to_ourselves()
     sys.setswitchinterval(_SWITCH_S)
-    settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    standby.wait(_written(settings), settings.host, settings.port)
     with _alone(settings.data):
         return _Server(settings, clock, on_ready).run()
+
+
+def _written(settings: Config) -> list[Path]:
+    """The folders that must be writable: the data, and where a SQLite file lies."""
+    url = sa.make_url(settings.database)
+    if url.get_backend_name() == "sqlite" and url.database:
+        return [settings.data, Path(url.database).absolute().parent]
+    return [settings.data]
 
 
 def _keep_to_ourselves() -> None:
@@ -128,8 +138,13 @@ class _Server:
         migrate = self._config.database.startswith("sqlite")
         if schema.ensure(self._config.database, migrate=migrate):
             log.info("the database has the schema of this version now")
-        database = Database(self._config.database, self._on_commit, self._on_broken)
+        journal = self._context.journal
+        database = Database(
+            self._config.database, self._on_commit, self._on_broken, journal=journal
+        )
         try:
+            # Before anything is taken up: what an older database would do must not be done.
+            guard.arrive(database, self._context, boot_id())
             database.listen()
             key = database.transact(letters.stop_key)
             self._look_at_pipelines(database)

@@ -20,10 +20,10 @@ from leeroy.context import Context
 from leeroy.db import remotes
 from leeroy.db.engine import Database
 from leeroy.db.remotes import Remote, Tip
-from leeroy.hooks import address
 from leeroy.operations import arriving
 from leeroy.operations.arriving import Head
 from leeroy.pipelines import Pipeline
+from leeroy.refs import address
 
 log = logging.getLogger(__name__)
 
@@ -156,7 +156,7 @@ def differences(pipeline: Pipeline, tips: Mapping[str, Tip], refs: Mapping[str, 
     for ref, commit in refs.items():
         if _tip(tips, ref).commit != commit:
             branch, tag = arriving.parts(ref)
-            wanted = arriving.unwanted(pipeline, branch, tag) is None
+            wanted = arriving.tests(pipeline, branch, tag)
             (moved if wanted else aside)[ref] = commit
     gone = [ref for ref, tip in tips.items() if tip.commit is not None and ref not in refs]
     if gone and not any(ref.startswith("refs/heads/") for ref in refs):
@@ -215,7 +215,7 @@ def _settle(
         return same
 
     for ref in filter(unchanged, sorted(change.gone)):
-        arriving.note_gone(conn, context, pipeline, ref)
+        arriving.note_gone(conn, context, pipeline, ref, actor=f"poll@{context.host_name}")
     for ref in filter(unchanged, sorted(change.aside)):
         remotes.see(conn, pipeline.name, ref, change.aside[ref], None, now)
     for head in sorted(heads, key=lambda one: (one.at, one.ref)):

@@ -56,6 +56,23 @@ def beat(conn: Connection, host_id: str, name: str, boot_id: str, now: datetime)
     return before
 
 
+def last_end(conn: Connection, host_id: str, boot_id: str) -> str:
+    """How a host's server before this one ended: first (none), stop, reboot or crash."""
+    row = conn.execute(
+        select(hosts.c.stopped_at, hosts.c.boot_id).where(hosts.c.id == host_id)
+    ).first()
+    if row is None:
+        return "first"
+    if row.stopped_at is not None:
+        return "stop"
+    return "crash" if row.boot_id == boot_id else "reboot"
+
+
+def stopped(conn: Connection, host_id: str, at: datetime | None) -> None:
+    """A host's server stops in order (None: it runs)."""
+    conn.execute(update(hosts).where(hosts.c.id == host_id).values(stopped_at=at))
+
+
 def shelve(
     conn: Connection,
     name: str,
@@ -103,6 +120,9 @@ def add_delivery(
     now: datetime,
     builds: list[int],
     reason: str | None,
+    *,
+    event: str | None = None,
+    about: str | None = None,
 ) -> None:
     """Write down a delivery with its answer, in the transaction of its builds."""
     conn.execute(
@@ -113,8 +133,25 @@ def add_delivery(
             "at": now,
             "builds": json.dumps(builds),
             "reason": reason,
+            "event": event,
+            "about": about,
         },
     )
+
+
+def deliveries_about(conn: Connection, forge: str, about: str) -> list[tuple[str, list[int]]]:
+    """The event and the builds of each delivery about the same thing, first to last."""
+    statement = select(deliveries.c.event, deliveries.c.builds).where(
+        deliveries.c.forge == forge, deliveries.c.about == about
+    )
+    rows = conn.execute(statement.order_by(deliveries.c.at))
+    return [(row.event, json.loads(row.builds)) for row in rows]
+
+
+def alone(conn: Connection, what: str) -> None:
+    """From here to its end, only this transaction decides about *what*."""
+    if conn.dialect.name != "sqlite":  # whose writers are alone anyway
+        conn.execute(select(sa.func.pg_advisory_xact_lock(sa.func.hashtextextended(what, 0))))
 
 
 def last_delivery(conn: Connection) -> datetime | None:

@@ -34,7 +34,7 @@ from sqlalchemy import (
     text,
 )
 
-from leeroy.model import HOLDING, OVER, Move, State, StepState
+from leeroy.model import HOLDING, OVER, Kind, Move, State, StepState
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -108,6 +108,10 @@ builds = Table(
     Column("created_at", Instant, nullable=False),
     Column("started_at", Instant),
     Column("finished_at", Instant),
+    Column("forge", Text),
+    Column("base_branch", Text),
+    Column("head_repository", Text),
+    Column("pull_request_ref", Text),
     ForeignKeyConstraint(
         ["id", "version", "state"],
         ["events.build_id", "events.seq", "events.to_state"],
@@ -130,6 +134,13 @@ builds = Table(
     CheckConstraint("state <> 'building' OR slot IS NOT NULL", name="slot"),
     Index("ix_builds_state_id", "state", "id"),
     Index("ix_builds_pipeline_id", "pipeline", "id"),
+    Index(
+        "ix_builds_pull_request",
+        "pipeline",
+        "pull_request",
+        sqlite_where=text("pull_request IS NOT NULL"),
+        postgresql_where=text("pull_request IS NOT NULL"),
+    ),
     Index(
         "ix_builds_due",
         "due_at",
@@ -209,6 +220,9 @@ steps = Table(
     Column("sha256", String(64)),
     Column("started_at", Instant),
     Column("finished_at", Instant),
+    Column("begun_seq", BigInteger),
+    Column("ended_seq", BigInteger),
+    Column("given", Text),
     UniqueConstraint(
         "build_id", "stage", "name", "environment", "attempt", name="uq_steps_attempt"
     ),
@@ -277,6 +291,37 @@ hosts = Table(
     Column("name", Text, nullable=False),
     Column("boot_id", Text, nullable=False),
     Column("beat_at", Instant, nullable=False),
+    Column("stopped_at", Instant),
+    Column("journal", Text),
+    Column("doubted", Text),
+    Column("cleared", Text),
+)
+
+lineage = Table(
+    "lineage",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("era", Text),
+    Column("mark", BigInteger, nullable=False),
+    Column("incarnation", Text),
+    CheckConstraint("id = 1", name="one"),
+)
+
+chronicle = Table(
+    "chronicle",
+    metadata,
+    Column("id", BigId, primary_key=True),
+    Column("build_id", BigInteger, ForeignKey("builds.id", ondelete="CASCADE"), nullable=False),
+    Column("seq", BigInteger, nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("environment", Text),
+    Column("who", Text, nullable=False),
+    Column("said", Text),
+    Column("number", BigInteger),
+    Column("at", Instant, nullable=False),
+    CheckConstraint(_one_of("kind", Kind), name="kind"),
+    Index("ix_chronicle_build_id_id", "build_id", "id"),
+    sqlite_autoincrement=True,
 )
 
 pipelines = Table(
@@ -364,7 +409,15 @@ deliveries = Table(
     Column("builds", Text, nullable=False),
     Column("reason", Text),
     Column("at", Instant, nullable=False),
+    Column("event", Text),
+    Column("about", Text),
     PrimaryKeyConstraint("forge", "id"),
+    Index(
+        "ix_deliveries_about",
+        "about",
+        sqlite_where=text("about IS NOT NULL"),
+        postgresql_where=text("about IS NOT NULL"),
+    ),
 )
 
 settings = Table(

@@ -1,9 +1,9 @@
 """
-How pushes become builds, whoever tells of them: a delivery, or a look at the repository.
+Where branches and tags are: told by a delivery, or found by a look at the repository.
 
-Both write where a branch or tag is now (its tip) in the transaction of the
-build, with the tip's row locked.  So of the two, in whatever order and at
-whatever moment they come, one makes the build and the other finds it made.
+Both write a ref's tip in the transaction of its build, with the tip's row
+locked.  So of the two, in whatever order and at whatever moment they come, one
+makes the build and the other finds it made.
 """
 
 from __future__ import annotations
@@ -15,17 +15,16 @@ from datetime import datetime
 from sqlalchemy import Connection
 
 from leeroy.context import Context
-from leeroy.db import builds, house, remotes
+from leeroy.db import builds, remotes
 from leeroy.db.remotes import Tip
 from leeroy.hooks import payload
-from leeroy.model import Delivery, Move, Push
+from leeroy.model import Build, Move, State
 from leeroy.operations import common
 from leeroy.operations.beginning import enter
 from leeroy.pipelines import Pipeline, matches
 
-PUSH = "push"
 POLL = "poll"
-"""What `trigger` says of a push that a delivery told of, and of one that asking found."""
+"""What `trigger` says of a push that asking found."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,109 +45,38 @@ class Head:
     passed_over: Sequence[str] = ()
 
 
-@dataclass
-class _Answer:
-    """What becomes of a delivery: builds it made, builds that were there, and why no more."""
+@dataclass(frozen=True)
+class Found:
+    """What asking found of a commit before its delivery came: its build, and why no other."""
 
-    made: list[int]
-    there: list[int]
-    reasons: list[str]
+    build: int | None
+    reason: str
 
 
-def push(
-    conn: Connection, context: Context, delivery: Delivery, pipelines: list[Pipeline]
-) -> tuple[list[int], str | None]:
+def found_before(
+    conn: Connection, pipeline: Pipeline, tip: Tip, commit: str, now: datetime
+) -> Found | None:
     """
-    The builds of one webhook delivery, or the reason why it starts none.
+    What asking found of a delivered commit; None when the delivery is to be built.
 
-    A delivery that was seen before gives the same builds again, and makes
-    none; so does one of a commit that its branch or tag is known to be at.
+    A commit that the head had passed over is not built any more: that would
+    bring back old code.
     """
-    seen = house.delivery(conn, delivery.forge, delivery.id)
-    if seen is not None:
-        return seen[0], "seen before"
-    now = context.clock.now()
-    answer = _Answer([], [], [] if delivery.ignored is None else [delivery.ignored])
-    for pipeline in sorted(pipelines, key=lambda one: one.name):
-        for ref in delivery.pushes:
-            _arrive(conn, context, pipeline, ref, delivery.forge, answer, now)
-        remotes.delivered(conn, pipeline.name, delivery.forge, now)
-    text = None
-    if not answer.made:
-        text = "; ".join(dict.fromkeys(answer.reasons)) or "nothing was pushed"
-    numbers = [*answer.made, *(one for one in answer.there if one not in answer.made)]
-    house.add_delivery(conn, delivery.forge, delivery.id, now, numbers, text)
-    return numbers, text
-
-
-def _arrive(
-    conn: Connection,
-    context: Context,
-    pipeline: Pipeline,
-    ref: Push,
-    forge: str,
-    answer: _Answer,
-    now: datetime,
-) -> None:
-    name = full_name(ref.branch, ref.tag)
-    tip = remotes.locked(conn, pipeline.name, name, now)
-    if ref.deleted or ref.commit is None:
-        remotes.see(conn, pipeline.name, name, None, None, now)
-        cancel_waiting(conn, context, pipeline.name, name, actor=forge)
-        answer.reasons.append(f"{ref.branch or ref.tag} was deleted")
-        return
-    if tip.found_at is not None and _is_found(conn, pipeline, name, tip, ref.commit, answer, now):
-        return
-    reason = unwanted(pipeline, ref.branch, ref.tag)
-    if reason is not None:
-        remotes.see(conn, pipeline.name, name, ref.commit, None, now)
-        answer.reasons.append(reason)
-        return
-    build = enter(
-        conn,
-        context,
-        pipeline,
-        actor=forge,
-        trigger=PUSH,
-        branch=ref.branch,
-        tag=ref.tag,
-        commit=ref.commit,
-        message=ref.message,
-        author=ref.author,
-        author_email=ref.author_email,
-        default_branch=ref.default_branch,
-    )
-    remotes.see(conn, pipeline.name, name, ref.commit, build.id, now)
-    answer.made.append(build.id)
-
-
-def _is_found(
-    conn: Connection,
-    pipeline: Pipeline,
-    name: str,
-    tip: Tip,
-    commit: str,
-    answer: _Answer,
-    now: datetime,
-) -> bool:
-    """Whether asking found that commit before its delivery came; then that is the answer."""
-    missed = remotes.missed_one(conn, pipeline.name, name, commit)
+    if tip.found_at is None:
+        return None
+    missed = remotes.missed_one(conn, pipeline.name, tip.ref, commit)
     if missed is None:
-        return False
-    remotes.told(conn, pipeline.name, name, commit, now)
+        return None
+    remotes.told(conn, pipeline.name, tip.ref, commit, now)
     if tip.commit != commit:
         # Late, or the branch was set back just now: the repository itself is asked which it is.
         remotes.doubt(conn, pipeline.name)
-        answer.reasons.append(f"{_short(name)} was seen past this commit; it is looked at again")
-    elif missed.build is None:
-        return False
-    else:
-        answer.reasons.append(
-            f"build {missed.build} is of this commit; it was found by asking the repository"
-        )
-    if missed.build is not None:
-        answer.there.append(missed.build)
-    return True
+        text = f"{_short(tip.ref)} was seen past this commit; the repository is looked at again"
+        return Found(missed.build, text)
+    if missed.build is None:
+        return None
+    text = f"build {missed.build} is of this commit; it was found by asking the repository"
+    return Found(missed.build, text)
 
 
 def catch_up(conn: Connection, context: Context, pipeline: Pipeline, head: Head) -> int | None:
@@ -162,13 +90,14 @@ def catch_up(conn: Connection, context: Context, pipeline: Pipeline, head: Head)
     now = context.clock.now()
     branch, tag = parts(head.ref)
     number = None
-    if unwanted(pipeline, branch, tag) is None and payload.skip(head.message) is None:
+    if tests(pipeline, branch, tag) and payload.skip(head.message) is None:
         build = enter(
             conn,
             context,
             pipeline,
             actor=f"poll@{context.host_name}",
             trigger=POLL,
+            forge=pipeline.forge,
             branch=branch,
             tag=tag,
             commit=head.commit,
@@ -182,32 +111,37 @@ def catch_up(conn: Connection, context: Context, pipeline: Pipeline, head: Head)
     return number
 
 
-def note_gone(conn: Connection, context: Context, pipeline: Pipeline, ref: str) -> None:
-    """A branch or tag (its tip locked) is not there any more: what waits of it is cancelled."""
+def note_gone(
+    conn: Connection, context: Context, pipeline: Pipeline, ref: str, *, actor: str
+) -> str:
+    """A branch or tag (its tip locked) is not there any more: its builds end; in words."""
     remotes.see(conn, pipeline.name, ref, None, None, context.clock.now())
-    cancel_waiting(conn, context, pipeline.name, ref, actor=f"poll@{context.host_name}")
-
-
-def cancel_waiting(
-    conn: Connection, context: Context, pipeline: str, ref: str, *, actor: str
-) -> None:
-    """Cancel what waits of a deleted branch or tag; what runs goes on."""
     branch, tag = parts(ref)
-    reason = f"{_short(ref)} was deleted"
-    for build in builds.waiting_on(conn, pipeline, branch=branch, tag=tag):
-        common.move(conn, context, build, Move.cancel, actor=actor, reason=reason)
+    gone = builds.unfinished_of(conn, pipeline.name, branch=branch, tag=tag)
+    return end(conn, context, gone, actor, f"{branch or tag} was deleted")
 
 
-def unwanted(pipeline: Pipeline, branch: str | None, tag: str | None) -> str | None:
-    """Why a push of that branch or tag starts nothing; None when it does."""
-    name = branch or tag or ""
-    if matches(pipeline.branches, name):
-        return None
-    if tag is not None and any(
-        deploy.tags is not None and matches(deploy.tags, name) for deploy in pipeline.deploys
-    ):
-        return None
-    return f"pipeline {pipeline.name} does not test {name}"
+def end(conn: Connection, context: Context, found: Sequence[Build], actor: str, reason: str) -> str:
+    """Cancel what waits, stop what is being tested; a deploy that runs goes on to its end."""
+    ended = 0
+    for build in found:
+        if build.state is State.building:
+            if build.stop_at is None:
+                builds.ask_to_stop(conn, build, context.clock.now(), actor, reason)
+                ended += 1
+        else:
+            common.move(conn, context, build, Move.cancel, actor=actor, reason=reason)
+            ended += 1
+    return f"{reason}; builds cancelled: {ended}" if ended else reason
+
+
+def tests(pipeline: Pipeline, branch: str | None, tag: str | None) -> bool:
+    """Whether a push of that branch or tag is one that the pipeline tests."""
+    if matches(pipeline.branches, branch or tag or ""):
+        return True
+    return tag is not None and any(
+        deploy.tags is not None and matches(deploy.tags, tag) for deploy in pipeline.deploys
+    )
 
 
 def full_name(branch: str | None, tag: str | None) -> str:

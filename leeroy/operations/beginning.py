@@ -1,4 +1,4 @@
-"""How builds begin: a person asks, once more, or an older one is put back."""
+"""How builds begin: by a person, once more, or an older one put back."""
 
 from __future__ import annotations
 
@@ -157,4 +157,8 @@ def _same_code(old: Build) -> dict[str, Any]:
         "message": old.message,
         "author": old.author,
         "author_email": old.author_email,
+        "forge": old.forge,
+        "base_branch": old.base_branch,
+        "head_repository": old.head_repository,
+        "pull_request_ref": old.pull_request_ref,
     }

@@ -16,8 +16,9 @@ from pathlib import Path
 
 from sqlalchemy import Connection
 
+from leeroy import guard
 from leeroy.context import Context
-from leeroy.db import builds, deploys, house, remotes
+from leeroy.db import builds, deploys, house, remotes, steps
 from leeroy.db.engine import Database
 from leeroy.errors import LeeroyError
 from leeroy.runner.runner import Runner
@@ -39,6 +40,7 @@ def round_(database: Database, runner: Runner, context: Context) -> None:
         remove(context.config.data / "artifacts" / str(build_id))
     _runs(database, runner)
     _workspaces(database, context)
+    _homes(database, context)
 
 
 def _old_builds(conn: Connection, context: Context) -> list[int]:
@@ -58,14 +60,29 @@ def _seen(conn: Connection, context: Context) -> None:
 
 def _runs(database: Database, runner: Runner) -> None:
     """Run directories of steps whose end is recorded."""
+    unsure = database.read(guard.frozen) is not None
     for run_id in runner.all():
+        if unsure and database.read(partial(steps.of_run, run_id=run_id)) is None:
+            continue  # what a restored database does not know is all that is left of it
         if database.read(partial(builds.needs_run, run_id=run_id)):
             continue
         with contextlib.suppress(LeeroyError, OSError):
             runner.forget(run_id)
 
 
+def _homes(database: Database, context: Context) -> None:
+    """Homes of forks' builds that are over: what one left there, no other build ever sees."""
+    folder = context.config.data / "homes"
+    for path in folder.glob(".fork-*") if folder.is_dir() else ():
+        number = path.name.rpartition("-")[2]
+        build = database.read(partial(builds.get, build_id=int(number)))
+        if build is None or build.state.over:
+            with contextlib.suppress(OSError):
+                remove(path)
+
+
 def _workspaces(database: Database, context: Context) -> None:
+    unsure = database.read(guard.frozen) is not None
     for kind in ("workspaces", "tmp"):
         folder = context.config.data / kind
         for path in folder.iterdir() if folder.is_dir() else ():
@@ -73,6 +90,8 @@ def _workspaces(database: Database, context: Context) -> None:
             if not number.isdigit():
                 continue
             build = database.read(partial(builds.get, build_id=int(number)))
+            if build is None and unsure:
+                continue
             if build is not None and not build.state.over:
                 continue
             with contextlib.suppress(OSError):

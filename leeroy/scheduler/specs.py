@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -44,6 +45,11 @@ def workspace_name(build: Build, environment: str | None) -> str:
     return str(build.id) if environment is None else f"{build.id}-{environment}"
 
 
+def fork_home(build: Build) -> str:
+    """The name of the home of a fork's build, thrown away after it; no pipeline has such a name."""
+    return f".fork-{build.id}"
+
+
 def folders(context: Context, launch: Launch) -> Folders:
     """The folders of a step."""
     build, step = launch.build, launch.step
@@ -51,7 +57,7 @@ def folders(context: Context, launch: Launch) -> Folders:
     name = workspace_name(build, step.environment)
     home: Path | None = None
     if step.environment is None:
-        home = data / "homes" / (f"fork-{build.id}" if build.fork else build.pipeline)
+        home = data / "homes" / (fork_home(build) if build.fork else build.pipeline)
     pipeline = onward.pipeline_of(build)
     kept: Path | None = None
     if pipeline.builds or pipeline.deploys:
@@ -97,6 +103,33 @@ def spec(context: Context, launch: Launch) -> Spec:
         timeout_s=timeout_s,
         max_log=context.config.max_log,
         durable=step.stage is Stage.deploy,
+    )
+
+
+def given(context: Context, build: Build, step: Step) -> str:
+    """What a step's script is, for the record: its hash, and names but no values (JSON)."""
+    pipeline = onward.pipeline_of(build)
+    if step.stage is Stage.checkout:
+        named = {"token": pipeline.token and not build.fork, "ssh_key": pipeline.ssh_key}
+        told: dict[str, object] = {
+            "script": None,
+            "variables": sorted({"PATH", *context.config.env, *pipeline.env}),
+            "secrets": [name for name, used in named.items() if used],
+            "executor": pipelines.LOCAL,
+            "timeout_s": int(CHECKOUT_TIMEOUT_S),
+        }
+        return json.dumps(told)
+    script, _, timeout_s = _script(pipeline, step)
+    where = folders(context, Launch(build, step))
+    variables = _environment(context, pipeline, build, step, where).keys() | script.env.keys()
+    return json.dumps(
+        {
+            "script": hashlib.sha256(script.run.encode()).hexdigest(),
+            "variables": sorted(variables),
+            "secrets": [] if build.fork else sorted(script.secrets),
+            "executor": script.executor,
+            "timeout_s": int(timeout_s),
+        }
     )
 
 
@@ -174,15 +207,22 @@ def _checkout(
     context: Context, pipeline: Pipeline, build: Build, step: Step, where: Folders
 ) -> Spec:
     assert build.repository is not None and step.run_id is not None
-    token = None if pipeline.token is None or build.fork else context.secrets.get(pipeline.token)
-    key = None if pipeline.ssh_key is None else context.secrets.get(pipeline.ssh_key)
+    # The checkout runs nothing of what it fetches, so a fork's commit may come out of a private
+    # repository: with the credentials for just that one, never shown to another.
+    repository, token, key = build.repository, None, None
+    if build.fork and build.pull_request_ref is None and build.head_repository is not None:
+        repository = build.head_repository
+    else:
+        token = None if pipeline.token is None else context.secrets.get(pipeline.token)
+        key = None if pipeline.ssh_key is None else context.secrets.get(pipeline.ssh_key)
     argv, secret_files = checkout.spec_parts(
         data=context.config.data,
-        repository=build.repository,
+        repository=repository,
         workspace=where.workspace,
         branch=build.branch,
         tag=build.tag,
         commit=build.commit,
+        pull_request_ref=build.pull_request_ref,
         token=token,
         ssh_key=key,
         from_mirror=step.environment is not None,

@@ -21,7 +21,7 @@ from leeroy.context import Context
 from leeroy.db import builds, remotes
 from leeroy.db.engine import Database
 from leeroy.model import Build, Clock, Delivery, Push, State
-from leeroy.operations import arriving
+from leeroy.operations import receiving
 from leeroy.operations.arriving import Head
 from leeroy.pipelines import Pipeline, parse
 from tests.db import story
@@ -97,7 +97,7 @@ class House:
             forge="github", id=str(self.number), event="push", addresses=(), pushes=(ref,)
         )
         work = partial(
-            arriving.push, context=self.context, delivery=delivery, pipelines=[self.pipeline]
+            receiving.receive, context=self.context, delivery=delivery, pipelines=[self.pipeline]
         )
         return self.database.transact(work)
 
