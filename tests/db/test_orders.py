@@ -7,11 +7,12 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import Connection
 
-from leeroy import config, context, operations
+from leeroy import config, context, gates, operations
 from leeroy.db import picture
 from leeroy.db.engine import Database
 from leeroy.model import Clock, Move, State
@@ -47,19 +48,28 @@ def decision(here: context.Context, build: int) -> partial[object]:
 
 @pytest.mark.parametrize("ask", ["freeze", "cancel", "hold"])
 def test_a_freeze_waits_for_the_deploy_that_is_being_decided(
-    database: Database, here: context.Context, ask: str
+    database: Database, here: context.Context, ask: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Between the look at the gates and the commit nobody is told that it is stopped."""
     build = database.transact(waits)
     other = Database(database.url.render_as_string(hide_password=False))
     decided, go_on = threading.Event(), threading.Event()
     work = decision(here, build)
+    mine: list[int] = []
+    facts = gates.facts
+
+    def seen(*arguments: Any, **options: Any) -> gates.Facts:
+        found = facts(*arguments, **options)
+        if mine == [threading.get_ident()]:
+            decided.set()
+            assert go_on.wait(20)
+        return found
 
     def decide(conn: Connection) -> None:
+        mine.append(threading.get_ident())
         work(conn)
-        decided.set()
-        assert go_on.wait(20)
 
+    monkeypatch.setattr(gates, "facts", seen)
     arguments = {"which": "production"} if ask == "freeze" else {"id": build}
     stop = partial(operations.DO[ask], context=here, actor="ada", **arguments)
     with ThreadPoolExecutor(2) as pool:
