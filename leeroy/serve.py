@@ -36,7 +36,7 @@ from leeroy.model import Clock
 from leeroy.notify.sender import Sender
 from leeroy.pipelines import Pipeline
 from leeroy.runner.runner import Runner
-from leeroy.scheduler import Scheduler
+from leeroy.scheduler import Scheduler, Timetable
 from leeroy.scheduler.loop import boot_id
 from leeroy.web.app import application
 from leeroy.web.state import Site
@@ -146,11 +146,14 @@ class _Server:
             key = database.transact(letters.stop_key)
             self._look_at_pipelines(database)
             self._scheduler = Scheduler(database, runner, self._context, self._turned)
+            timetable = Timetable(database, self._context)
             self._scheduler.start()
+            timetable.start()
             try:
                 asyncio.run(self._online(database, listening, key))
             finally:
                 self._closing.set()
+                timetable.close()
                 self._scheduler.close()
         finally:
             database.close()
