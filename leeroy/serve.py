@@ -38,7 +38,7 @@ from leeroy.model import Clock
 from leeroy.notify.sender import Sender
 from leeroy.pipelines import Pipeline
 from leeroy.runner.runner import Runner
-from leeroy.scheduler import Scheduler
+from leeroy.scheduler import Scheduler, Timetable
 from leeroy.scheduler.loop import boot_id
 from leeroy.web.app import application
 from leeroy.web.state import Site
@@ -149,13 +149,16 @@ class _Server:
             key = database.transact(letters.stop_key)
             self._look_at_pipelines(database)
             self._scheduler = Scheduler(database, runner, self._context, self._turned)
+            timetable = Timetable(database, self._context)
             self._scheduler.start()
             self._catch_up = CatchUp(database, self._context, lambda: self._pipelines)
+            timetable.start()
             try:
                 asyncio.run(self._online(database, listening, key))
             finally:
                 self._closing.set()
                 self._catch_up.close()
+                timetable.close()
                 self._scheduler.close()
         finally:
             database.close()
