@@ -34,6 +34,7 @@ from leeroy.errors import LeeroyError, Unavailable
 from leeroy.model import Clock
 from leeroy.notify.sender import Sender
 from leeroy.pipelines import Pipeline
+from leeroy.reporting.reporter import Reporter
 from leeroy.runner.runner import Runner
 from leeroy.scheduler import Scheduler
 from leeroy.web.app import application
@@ -104,6 +105,7 @@ class _Server:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._sender: Sender | None = None
         self._scheduler: Scheduler | None = None
+        self._reporter: Reporter | None = None
 
     def run(self) -> int:
         runner = Runner(self._config.data, self._on_end)
@@ -132,10 +134,13 @@ class _Server:
             self._look_at_pipelines(database)
             self._scheduler = Scheduler(database, runner, self._context, self._turned)
             self._scheduler.start()
+            self._reporter = Reporter(database, self._context)
+            self._reporter.start()
             try:
                 asyncio.run(self._online(database, listening, key))
             finally:
                 self._closing.set()
+                self._reporter.close()
                 self._scheduler.close()
         finally:
             database.close()
@@ -212,6 +217,9 @@ class _Server:
     def _on_commit(self, touched: frozenset[str]) -> None:
         if "builds" in touched and self._scheduler is not None:
             self._scheduler.wake()
+        # of what another process wrote only that something is new is known
+        if touched & {"reports", "outbox"} and self._reporter is not None:
+            self._reporter.wake()
         if "outbox" in touched and self._loop is not None and self._sender is not None:
             with contextlib.suppress(RuntimeError):  # the loop is closed: we stop
                 self._loop.call_soon_threadsafe(self._sender.wake)
