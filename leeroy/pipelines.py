@@ -206,7 +206,8 @@ def _pipeline(root: Section, name: str, text: str) -> Pipeline:
             "deploy",
             "would deploy what nothing has tested; add a [[test]], or say untested = true",
         )
-    if pipeline.forks == "test" and executor == LOCAL:
+    stages = (*pipeline.tests, *pipeline.builds)
+    if pipeline.forks == "test" and LOCAL in (executor, *(one.executor for one in stages)):
         root.wrong(
             "forks",
             "\"test\" runs strangers' code as Leeroy's own user; name an executor that "

@@ -149,6 +149,7 @@ def hook_show(
     config: Config = None,
 ) -> int:
     """What to enter in the forge's webhook settings."""
+    from leeroy import webhooks
     from leeroy.config import Secrets, load
     from leeroy.pipelines import parse
 
@@ -160,25 +161,31 @@ def hook_show(
     read = parse(text, name=pipeline, file=str(file))
     if not read.secrets:
         raise Invalid(f'{file}: has no secret, so no hook is accepted; write secret = "env:NAME"')
-    shown = {
-        "pipeline": pipeline,
-        "repository": read.repository,
-        "url": f"{found.url}/hooks/github",
-        "content_type": "application/json",
-        "events": ["push"],
-        "secret": read.secrets[0],
-    }
-    if secret:
-        shown["secret_value"] = Secrets(found).get(read.secrets[0])
+    value = Secrets(found).get(read.secrets[0]) if secret else None
+    forms = webhooks.forms(read, found.url, value)
     if json:
+        first = forms[0]
+        shown = {
+            "pipeline": pipeline,
+            "repository": read.repository,
+            "url": first.url,
+            "content_type": "application/json",
+            "events": list(first.events),
+            "secret": read.secrets[0],
+            "forges": [
+                {"forge": one.forge, "url": one.url, "events": list(one.events)} for one in forms
+            ],
+        }
+        if secret:
+            shown["secret_value"] = value
         showing.as_json(shown)
         return 0
-    showing.out(f"Payload URL    {shown['url']}")
-    showing.out(f"Content type   {shown['content_type']}")
-    value = shown.get("secret_value")
-    hint = f"the value of {read.secrets[0]} (`--secret` shows it)"
-    showing.out(f"Secret         {value or hint}")
-    showing.out("Events         just the push event")
+    for number, form in enumerate(forms):
+        showing.out(f"{chr(10) if number else ''}{form.title}: {form.where}")
+        for label, text in form.lines:
+            showing.out(f"  {label:<22}{text}")
+    if read.forge is None:
+        showing.say('`forge = "…"` in the pipeline shows only one of them')
     return 0
 
 

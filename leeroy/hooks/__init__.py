@@ -2,36 +2,68 @@
 The doors for forges: headers and bytes in, a Delivery or an error out.
 
 Pure: no socket, no database.  The HTTP edge finds the forge by the last part
-of `/hooks/{forge}`, finds pipelines by `address`, asks `verify` with each of
-their secrets on the raw body, and only then `parse`.
+of `/hooks/{forge}`, asks `verify` with each pipeline's secrets on the raw body,
+only then `parse`, and finds the pipelines that are `meant` by its repository.
 
     github      GitHub and GitHub Enterprise Server
+    gitlab      GitLab: projects, groups, instances
+    bitbucket   Bitbucket Cloud;  datacenter: Bitbucket Data Center and Server
+    gitea       Gitea, Forgejo (Codeberg), Gogs
+    request     pull requests as GitHub and Gitea tell them alike
+    change      what moved, as all of them tell it in the end
+    signature   what a signature is worth
     payload     what every forge's body goes through: JSON, forms, checked values
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from types import MappingProxyType
 from typing import Final, Protocol
 
-from leeroy.hooks import github
+from leeroy.hooks import bitbucket, gitea, github, gitlab
 from leeroy.hooks.payload import BadPayload
 from leeroy.model import Delivery
 from leeroy.refs import address
 
-__all__ = ["FORGES", "BadPayload", "Forge", "address"]
+__all__ = ["FORGES", "BadPayload", "Forge", "address", "meant"]
 
 
 class Forge(Protocol):
     """What a forge's module offers.  Header names come in lower case."""
 
-    def verify(self, secret: str, headers: Mapping[str, str], body: bytes) -> bool:
-        """Whether *body* was signed with *secret*; False for an empty secret or signature."""
+    def verify(
+        self, secrets: tuple[str, ...], headers: Mapping[str, str], body: bytes, now: datetime
+    ) -> bool:
+        """
+        Whether *body* was signed with one of a pipeline's *secrets*; never with an empty one.
+
+        *now* is compared with the time of signing where the forge tells it.
+        """
 
     def parse(self, headers: Mapping[str, str], body: bytes) -> Delivery:
         """What the delivery says; BadPayload when it is none."""
 
 
-FORGES: Final[Mapping[str, Forge]] = MappingProxyType({"github": github})
+FORGES: Final[Mapping[str, Forge]] = MappingProxyType(
+    {"github": github, "gitlab": gitlab, "bitbucket": bitbucket, "gitea": gitea}
+)
 """The forges by the last part of `/hooks/{forge}`."""
+
+
+def meant(delivery: Delivery, repository: str | None) -> bool:
+    """
+    Whether the delivery is of the pipeline's *repository*.
+
+    `//PRJ/shop` is that repository on any host, for a forge that tells no
+    address of its own.
+    """
+    own = address(repository or "")
+    if not own:
+        return False
+    path = own.partition("/")[2].removeprefix("scm/")
+    return any(
+        path == told[2:].lower() if told.startswith("//") else own == address(told)
+        for told in delivery.addresses
+    )

@@ -211,6 +211,9 @@ def _story(news: News) -> _Story:
     if event.to_state is State.deploy_pending:
         return _past(news)
     match event.move:
+        case Move.accept if build.fork and build.approved_by is None:
+            asked = "A person must let a fork's code run, commit by commit: "
+            return _Story("waits for approval", (f"{asked}`leeroy approve {build.id}`.", *because))
         case Move.accept:
             return _Story("accepted", because or ("It waits for a free slot.",))
         case Move.start:

@@ -171,6 +171,8 @@ def _resolved_checkout(
             values[name] = found[name]
     if build.tag is not None or (build.commit is not None and build.branch is None):
         values.pop("branch", None)  # a tag's, or a bare commit's: no branch asked for it
+    if build.fork:
+        values.pop("author_email", None)  # a stranger's word: nobody is mailed because of it
     builds.change(conn, build.id, **values)
     resolved = replace(build, **values)
     if resolved.commit != build.commit:
