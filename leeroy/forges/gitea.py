@@ -17,7 +17,7 @@ from leeroy.forges.talk import Request, Talk, ask
 from leeroy.forges.values import Comment, Hook, Registered, Status, Word, cut
 
 DESCRIPTION_LIMIT: Final = 140
-EVENTS: Final = ("push", "create", "delete", "pull_request")
+EVENTS: Final = ("push", "delete", "pull_request", "pull_request_sync")
 DEPLOYS: Final = False
 PAGE: Final = 50
 """The most that a server gives at once, unless its owner changed MAX_RESPONSE_ITEMS."""

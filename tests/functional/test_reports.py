@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -265,3 +266,34 @@ def test_what_was_not_told_is_told_after_a_crash(github: World) -> None:
     until(lambda: f"/builds/{second}" in forge.comments[1]["text"], 30)
     assert 1 == len(forge.comments)
     assert SECRET not in str(forge.statuses)
+
+
+@pytest.mark.parametrize("kind", FORGES)
+def test_the_webhook_is_registered_once(
+    leeroy: Leeroy, tmp_path: Path, kind: type[StandIn]
+) -> None:
+    """`hook add` makes it, and a second time brings it up to date; a refusal is a sentence."""
+    with standing_in(kind()) as forge:
+        (leeroy.folder / "token").write_text(TOKEN)
+        leeroy.settings["url"] = "http://127.0.0.1:8082"
+        leeroy.write_settings()
+        leeroy.pipeline(
+            f'repository = "git@git.example.com:{forge.project}.git"\nsecret = "env:SHOP_HOOK"\n'
+            f'token = "file:token"\napi = "{forge.api}"\n[[test]]\nname = "unit"\nrun = "true"\n'
+        )
+        first = json.loads(leeroy.cli("hook", "add", "shop", "--json").stdout)
+        again = json.loads(leeroy.cli("hook", "add", "shop", "--json").stdout)
+        assert (True, False) == (first["new"], again["new"])
+        assert first["id"] == again["id"] != ""
+        assert 1 == len(forge.hooks)
+        [hook] = forge.hooks.values()
+        door = {GitHub: "github", GitLab: "gitlab", Gitea: "gitea"}.get(kind, "bitbucket")
+        assert f"http://127.0.0.1:8082/hooks/{door}" == first["url"]
+        assert first["url"] in str(hook) and SECRET in str(hook)
+        forge.token = "another"
+        done = leeroy.cli("hook", "add", "shop", check=False)
+        assert 6 == done.returncode and "answers 401" in done.stderr
+        forge.token, forge.project = TOKEN, "some/thing"
+        done = leeroy.cli("hook", "add", "shop", check=False)
+        assert 4 == done.returncode and "the token does not see it" in done.stderr
+        assert TOKEN not in done.stderr + done.stdout
