@@ -227,7 +227,7 @@ def waiting(conn: Connection) -> dict[str, int]:
         .where(reports.c.state == "waiting")
         .group_by(reports.c.pipeline)
     )
-    return dict(conn.execute(statement).tuples().all())
+    return dict(conn.execute(statement).all())
 
 
 def of(conn: Connection, build_id: int) -> list[Report]:
@@ -251,7 +251,7 @@ def trouble(conn: Connection, limit: int = 20) -> list[Report]:
 def counts(conn: Connection) -> dict[str, int]:
     """How many reports are in each state."""
     statement = select(reports.c.state, func.count()).group_by(reports.c.state)
-    return dict(conn.execute(statement).tuples().all())
+    return dict(conn.execute(statement).all())
 
 
 def bury(conn: Connection, token: DeadToken) -> bool:

@@ -14,8 +14,9 @@ import pytest
 from leeroy.advance import accept
 from leeroy.db.engine import Database
 from leeroy.model import utc_now
+from tests.functional.test_forges import ZEROS, deliver, gitea_push, gitlab_push
 from tests.gitservers import Repo, a_repo, https_git
-from tests.servers import SECRET, Leeroy
+from tests.servers import SECRET, Leeroy, push_payload
 from tests.standins import (
     TOKEN,
     Bitbucket,
@@ -60,6 +61,30 @@ class World:
     def trigger(self) -> int:
         made = self.leeroy.ask("trigger", name="shop", branch="main")
         return int(made["id"])
+
+    def push(self) -> int:
+        """The build of a push, told by the forge's own signed delivery."""
+        commit = self.repo.git("rev-parse", "main")
+        change = {"ref": {"id": "refs/heads/main"}, "fromHash": ZEROS, "toHash": commit}
+        links = {"clone": [{"href": self.repository, "name": "http"}]}
+        stash = {
+            "repository": {"slug": "shop", "links": links},
+            "changes": [change | {"type": "ADD"}],
+        }
+        told = {
+            GitHub: ("github", push_payload(self.repo, commit, "main"), "push"),
+            GitLab: ("gitlab", gitlab_push(self.repo, commit), "Push Hook"),
+            DataCenter: ("datacenter", stash, "repo:refs_changed"),
+            Gitea: ("gitea", gitea_push(self.repo, "refs/heads/main", commit), "push"),
+        }.get(type(self.forge))
+        if told is None:
+            # Bitbucket Cloud tells no address, and its host is one that no test reaches.
+            return self.trigger()
+        forge, body, event = told
+        text = json.dumps(body).replace(str(self.repo.bare), self.repository)
+        status, answer = deliver(self.leeroy, forge, json.loads(text), event)
+        assert 202 == status, answer
+        return int(answer["builds"][0])
 
     def pull(self, number: int = 7, **columns: Any) -> int:
         """A build of a pull request, as a delivery makes it."""
@@ -131,7 +156,7 @@ def test_a_build_is_told_from_its_start_to_its_deploy(
     with a_world(leeroy, tmp_path, kind) as world:
         world.pipeline(WAIT % "tested", WAIT % "deployed")
         leeroy.start()
-        build = world.trigger()
+        build = world.push()
         forge = world.forge
         until(lambda: running in forge.states("leeroy/shop"), 20, "the tests run")
         world.go("tested")
