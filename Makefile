@@ -7,7 +7,7 @@ RUNTIME := $(VENV)/.runtime
 DEV := $(VENV)/.dev
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 
-.PHONY: demo test lint bench torture lock clean
+.PHONY: demo test lint bench torture mutants lock clean
 
 demo: $(RUNTIME)  ## a push, tests, the message, one deploy stopped and one done, live
 	$(BIN)/leeroy demo
@@ -39,6 +39,9 @@ $(RUNTIME): requirements/runtime.txt pyproject.toml | $(VENV)/bin/python
 $(DEV): requirements/dev.txt $(RUNTIME)
 	$(PIP) install --require-hashes -r requirements/dev.txt
 	touch $@
+
+mutants: $(DEV)  ## errors put into a copy of the code, each caught by a named test
+	$(BIN)/python -m tests.mutants
 
 lock:  ## new versions and hashes, without addresses
 	for part in build runtime dev; do uv pip compile --universal --python-version 3.11 --generate-hashes \

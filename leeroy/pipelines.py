@@ -14,11 +14,13 @@ from functools import lru_cache
 from types import MappingProxyType
 
 from leeroy import durations, refs, scripts
-from leeroy.errors import ConfigError, Mistake
+from leeroy import windows as hours
+from leeroy.errors import ConfigError, Invalid, Mistake
 from leeroy.forges import place
 from leeroy.model import Stage, State
 from leeroy.refs import matches
 from leeroy.toml import File, Section, close
+from leeroy.windows import Window
 
 __all__ = [
     "Deploy",
@@ -56,7 +58,11 @@ class Script:
 
 @dataclass(frozen=True, kw_only=True)
 class Deploy:
-    """One environment of a pipeline and how it is deployed to; `lock` is never empty."""
+    """
+    One environment of a pipeline and how it is deployed to; `lock` is never empty.
+
+    `windows` are when a deploy may start there; none: always.
+    """
 
     environment: str
     branches: tuple[str, ...] | None
@@ -69,6 +75,7 @@ class Deploy:
     approve: bool
     unheard: str
     grace_s: float
+    windows: tuple[Window, ...]
     lock: str
 
 
@@ -313,10 +320,30 @@ def _deploys(root: Section, pipeline: str, executor: str) -> tuple[Deploy, ...]:
                 approve=section.get("approve", bool, False),
                 unheard=section.choice("unheard", ("hold", "deploy"), "hold"),
                 grace_s=section.measured("grace", durations.seconds, 30.0),
+                windows=_windows(section),
                 lock=lock or name,
             )
         )
         section.finish()
+    return tuple(found)
+
+
+def _windows(section: Section) -> tuple[Window, ...]:
+    found: list[Window] = []
+    for text in section.texts("windows") or ():
+        try:
+            found.append(hours.parse(text))
+        except Invalid as exc:
+            section.wrong("windows", str(exc))
+    if section.data.get("windows") == []:
+        section.wrong("windows", "is empty, so it would never be open; leave it out for always")
+    grace_s = section.measured("grace", durations.seconds, 30.0)
+    for window in found:
+        if window.length_s <= grace_s:
+            text = (
+                f"{window.text!r} is not longer than the grace period, so nothing can start in it"
+            )
+            section.wrong("windows", text)
     return tuple(found)
 
 

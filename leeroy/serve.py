@@ -24,12 +24,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
+import sqlalchemy as sa
 import uvicorn
 
-from leeroy import config, context, letters, shelf
+from leeroy import config, context, guard, letters, shelf, standby
+from leeroy.catchup.loop import CatchUp
 from leeroy.config import Config
 from leeroy.db import schema
 from leeroy.db.engine import Database
+from leeroy.db.remotes import REMOTES
 from leeroy.errors import LeeroyError, Unavailable
 from leeroy.model import Clock
 from leeroy.notify.sender import Sender
@@ -37,6 +40,7 @@ from leeroy.pipelines import Pipeline
 from leeroy.reporting.reporter import Reporter
 from leeroy.runner.runner import Runner
 from leeroy.scheduler import Scheduler
+from leeroy.scheduler.loop import boot_id
 from leeroy.web.app import application
 from leeroy.web.state import Site
 
@@ -63,9 +67,17 @@ def serve(settings: Config, clock: Clock, on_ready: Callable[[str], None] = lamb
     """
     _keep_to_ourselves()
     sys.setswitchinterval(_SWITCH_S)
-    settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    standby.wait(_written(settings), settings.host, settings.port)
     with _alone(settings.data):
         return _Server(settings, clock, on_ready).run()
+
+
+def _written(settings: Config) -> list[Path]:
+    """The folders that must be writable: the data, and where a SQLite file lies."""
+    url = sa.make_url(settings.database)
+    if url.get_backend_name() == "sqlite" and url.database:
+        return [settings.data, Path(url.database).absolute().parent]
+    return [settings.data]
 
 
 def _keep_to_ourselves() -> None:
@@ -106,6 +118,7 @@ class _Server:
         self._sender: Sender | None = None
         self._scheduler: Scheduler | None = None
         self._reporter: Reporter | None = None
+        self._catch_up: CatchUp | None = None
 
     def run(self) -> int:
         runner = Runner(self._config.data, self._on_end)
@@ -127,8 +140,13 @@ class _Server:
         migrate = self._config.database.startswith("sqlite")
         if schema.ensure(self._config.database, migrate=migrate):
             log.info("the database has the schema of this version now")
-        database = Database(self._config.database, self._on_commit, self._on_broken)
+        journal = self._context.journal
+        database = Database(
+            self._config.database, self._on_commit, self._on_broken, journal=journal
+        )
         try:
+            # Before anything is taken up: what an older database would do must not be done.
+            guard.arrive(database, self._context, boot_id())
             database.listen()
             key = database.transact(letters.stop_key)
             self._look_at_pipelines(database)
@@ -136,11 +154,13 @@ class _Server:
             self._scheduler.start()
             self._reporter = Reporter(database, self._context)
             self._reporter.start()
+            self._catch_up = CatchUp(database, self._context, lambda: self._pipelines)
             try:
                 asyncio.run(self._online(database, listening, key))
             finally:
                 self._closing.set()
                 self._reporter.close()
+                self._catch_up.close()
                 self._scheduler.close()
         finally:
             database.close()
@@ -161,6 +181,7 @@ class _Server:
             key=key,
             pipelines=lambda: self._pipelines,
             ready=self._not_ready,
+            missed=self._missed,
         )
         web = uvicorn.Server(
             uvicorn.Config(
@@ -191,6 +212,8 @@ class _Server:
         serving = asyncio.create_task(_keep_date(web))
         address = _address(listening)
         self._on_ready(address)
+        if self._catch_up is not None:
+            self._catch_up.start()
         _tell_systemd("READY=1", f"STATUS=serves {address}")
         stopping = asyncio.create_task(self._stop.wait())
         await asyncio.wait({stopping, serving, sending}, return_when=asyncio.FIRST_COMPLETED)
@@ -220,9 +243,15 @@ class _Server:
         # of what another process wrote only that something is new is known
         if touched & {"reports", "outbox"} and self._reporter is not None:
             self._reporter.wake()
+        if REMOTES in touched and self._catch_up is not None:
+            self._catch_up.doubt()
         if "outbox" in touched and self._loop is not None and self._sender is not None:
             with contextlib.suppress(RuntimeError):  # the loop is closed: we stop
                 self._loop.call_soon_threadsafe(self._sender.wake)
+
+    def _missed(self) -> None:
+        if self._catch_up is not None:
+            self._catch_up.returned()
 
     def _on_broken(self, error: Exception) -> None:
         self._failed = error
@@ -250,6 +279,8 @@ class _Server:
         for change in changes:
             log.warning("%s", change) if "broken" in change else log.info("%s", change)
         self._pipelines = database.read(shelf.current)
+        if self._catch_up is not None:
+            self._catch_up.wake()
 
     def _watch_pipelines(self, database: Database) -> None:
         seen = shelf.stamp(self._config.pipelines)

@@ -10,11 +10,10 @@ from typing import Annotated
 import typer
 
 from leeroy import showing
-from leeroy.cli import asking
+from leeroy.cli import asking, judging
 from leeroy.cli.app import Config, Json, ServerUrl
 from leeroy.errors import Invalid, NotFound
 
-MAINTENANCE = "maintenance"
 _added: set[int] = set()
 
 
@@ -28,6 +27,8 @@ def add(app: typer.Typer) -> None:
     app.command()(init)
     app.command()(check)
     app.command()(doctor)
+    app.command()(judging.verdict)
+    app.command()(judging.replay)
     hook = _group(app, "hook", "What a forge's webhook settings need.")
     hook.command("show")(hook_show)
     hook.command("add")(hook_add)
@@ -37,9 +38,8 @@ def add(app: typer.Typer) -> None:
     token.command("add")(token_add)
     token.command("list")(token_list)
     token.command("remove")(token_remove)
-    app.command(help=f"[{MAINTENANCE}] {migrate.__doc__}")(migrate)
-    app.command(help=f"[{MAINTENANCE}] {states.__doc__}")(states)
-    app.command(help=f"[{MAINTENANCE}] {backup.__doc__}")(backup)
+    for seldom in (migrate, states, backup, crashtest):
+        app.command()(seldom)
 
 
 def _group(app: typer.Typer, name: str, text: str) -> typer.Typer:
@@ -70,11 +70,12 @@ def serve(json: Json = False, config: Config = None) -> int:
 
 def demo(
     once: Annotated[bool, typer.Option("--once", help="tell the story once, and leave")] = False,
+    json: Json = False,
 ) -> int:
     """The whole story on a throw-away repository: push, tests, a stop, a deploy."""
     from leeroy import demo as story
 
-    return story.run(once=once)
+    return story.run(once=once, json=json)
 
 
 def init(
@@ -327,30 +328,54 @@ def backup(
     config: Config = None,
 ) -> int:
     """Copy the SQLite database, also while a server runs."""
-    import sqlite3
-    from contextlib import closing
-
     from leeroy.config import load
+    from leeroy.db import copying
+    from leeroy.db.engine import label
 
     found = load(config)
     if not found.database.startswith("sqlite:///"):
-        raise Invalid("this database is PostgreSQL; use pg_dump")
+        from sqlalchemy import make_url
+
+        named = make_url(found.database).set(drivername="postgresql")
+        raise Invalid(
+            f"this database is PostgreSQL, which copies itself: `pg_dump --format=custom "
+            f"--file={file} '{label(named)}'`, also while a server runs; a dump that is loaded "
+            "comes up frozen until `leeroy thaw --all`"
+        )
     source = Path(found.database.removeprefix("sqlite:///"))
     if not source.is_file():
         raise NotFound(f"there is no database {source}")
     if file.exists():
         raise Invalid(f"{file} is there already; name another file")
-    new = file.with_name(f".{file.name}.new")
-    new.unlink(missing_ok=True)
-    with (
-        closing(sqlite3.connect(f"file:{source}?mode=ro", uri=True)) as old,
-        closing(sqlite3.connect(new)) as copy,
-    ):
-        new.chmod(0o600)
-        old.backup(copy)
-    new.replace(file)
+    copying.copy(source, file)
     if json:
         showing.as_json({"file": str(file), "source": str(source)})
     else:
         showing.out(f"{file} is a copy of {source}")
     return 0
+
+
+def crashtest(
+    kills: Annotated[int, typer.Option("--kills", metavar="N", min=1)] = 30,
+    json: Json = False,
+) -> int:
+    """Kill a throw-away Leeroy again and again, and check that it keeps every promise."""
+    from leeroy.proof import crashtest as storm
+
+    def progress(text: str) -> None:
+        if sys.stderr.isatty():
+            sys.stderr.write(f"\r\x1b[K{text}")
+            sys.stderr.flush()
+
+    found = storm.run(kills=kills, progress=progress)
+    progress("")
+    if json:
+        showing.as_json(found.json())
+    else:
+        shown = found.json()
+        for name in ("builds", "kills", "deploys", "interrupted", "withdrawn", "requeued"):
+            showing.out(f"{name:<12}{shown[name]}")
+        showing.out(f"{'violations':<12}{len(found.violations)}  (in {found.seconds:.0f} s)")
+        for violation in found.violations:
+            showing.out(f"  {violation}")
+    return 1 if found.violations else 0

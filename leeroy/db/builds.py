@@ -296,6 +296,12 @@ def latest(
     return [build_of(row) for row in conn.execute(statement)]
 
 
+def after(conn: Connection, build_id: int, limit: int) -> list[Build]:
+    """The builds with a larger number, the smallest first."""
+    statement = _ALL.where(builds.c.id > build_id).order_by(builds.c.id).limit(limit)
+    return [build_of(row) for row in conn.execute(statement)]
+
+
 def counts(conn: Connection) -> dict[State, int]:
     """How many builds are in each state."""
     statement = select(builds.c.state, func.count()).group_by(builds.c.state)
@@ -358,10 +364,17 @@ def delete(conn: Connection, build_id: int) -> None:
 
 
 def finished_before(conn: Connection, before: datetime, kept: set[int], limit: int) -> list[int]:
-    """The oldest builds that were over before then, but those to be *kept*."""
+    """
+    The oldest builds that were over before then, but those to be *kept*.
+
+    Nor those that were deployed again by a build that is still there: it has
+    their artifacts, and none of its own.
+    """
+    again = builds.alias("again")
+    needed = sa.exists().where(again.c.source == builds.c.id, again.c.deploy_to.is_not(None))
     statement = (
         select(builds.c.id)
-        .where(builds.c.finished_at < before, builds.c.id.not_in(sorted(kept)))
+        .where(builds.c.finished_at < before, builds.c.id.not_in(sorted(kept)), ~needed)
         .order_by(builds.c.id)
         .limit(limit)
     )

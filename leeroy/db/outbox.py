@@ -10,9 +10,10 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Connection, Row, func, select, update
 
+from leeroy.db import chronicle
 from leeroy.db.engine import touch
 from leeroy.db.tables import builds, deploys, events, outbox
-from leeroy.model import Event, Notice, State
+from leeroy.model import Event, Kind, Notice, State
 
 _INSERT = outbox.insert()
 
@@ -104,13 +105,31 @@ def claim(
     return chosen
 
 
-def release(conn: Connection, who: str) -> None:
-    """What *who* had claimed may be sent by anybody again (its process died)."""
+def release(conn: Connection, who: str, but: Collection[int] = ()) -> None:
+    """
+    What *who* had claimed may be sent by anybody again: its process died.
+
+    Or the claim was stored and its answer lost; then all *but* what is in hand.
+    """
     conn.execute(
         update(outbox)
-        .where(outbox.c.state == "waiting", outbox.c.claimed_by == who)
+        .where(
+            outbox.c.state == "waiting",
+            outbox.c.claimed_by == who,
+            outbox.c.id.not_in(sorted(but)),
+        )
         .values(claimed_by=None)
     )
+
+
+def hurry(conn: Connection, now: datetime) -> None:
+    """The clock was set back: what was to be tried at a time still far off is tried now."""
+    conn.execute(
+        update(outbox)
+        .where(outbox.c.state == "waiting", outbox.c.next_try_at > now)
+        .values(next_try_at=now)
+    )
+    touch(conn, "outbox")
 
 
 def get(conn: Connection, notice_id: int) -> Notice | None:
@@ -126,12 +145,25 @@ def accept(conn: Connection, notice_id: int, recipient: str, now: datetime) -> N
     If it announces the deploy that still waits, the deploy counts as heard.
     None: the row is gone (with its build).
     """
+    # The build's row first: an acceptance comes before the build's last move or after it, so the
+    # record of a build that is over never changes.
+    version = conn.execute(
+        select(builds.c.version)
+        .where(
+            builds.c.id
+            == select(outbox.c.build_id).where(outbox.c.id == notice_id).scalar_subquery()
+        )
+        .with_for_update()
+    ).scalar()
     statement = select(outbox).where(outbox.c.id == notice_id).with_for_update()
     row = conn.execute(statement).first()
-    if row is None:
+    if row is None or version is None:
         return None
     notice = notice_of(row)
     if recipient not in notice.accepted:
+        chronicle.add(
+            conn, notice.build_id, version, Kind.accepted, recipient, now, number=notice.seq
+        )
         accepted = json.dumps([*notice.accepted, recipient])
         conn.execute(update(outbox).where(outbox.c.id == notice_id).values(accepted=accepted))
     if notice.urgent:

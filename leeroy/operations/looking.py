@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from sqlalchemy import Connection
 
-from leeroy import views
+from leeroy import pushes, replay, views
 from leeroy.context import Context
-from leeroy.db import builds, house, outbox
+from leeroy.db import builds, house, outbox, remotes
+from leeroy.db.remotes import Remote
 from leeroy.errors import Invalid
 from leeroy.model import State
 from leeroy.operations.common import Json
+from leeroy.verdict import gather
 from leeroy.views import find
 
 
@@ -63,15 +65,35 @@ def why(conn: Connection, context: Context, actor: str, *, id: int) -> Json:
     return {"id": id, "state": str(build.state), "why": views.why(conn, context, build)}
 
 
+def verdict(conn: Connection, context: Context, actor: str, *, id: int) -> Json:
+    """A build's record, every line chained to the one before, with one sentence of cause."""
+    return gather.verdict(conn, find(conn, id))
+
+
+def replay_(
+    conn: Connection, context: Context, actor: str, *, id: int | None = None, after: int = 0
+) -> Json:
+    """Builds rebuilt from their events and compared with the rows: one, or a part of all."""
+    if id is not None:
+        return replay.one(conn, find(conn, id))
+    return replay.part(conn, after)
+
+
 def environments(conn: Connection, context: Context, actor: str) -> list[Json]:
     """What runs where."""
     return views.environments_json(conn, context.clock.now())
 
 
 def pipelines(conn: Connection, context: Context, actor: str) -> list[Json]:
-    """The pipelines, and what is wrong with their files."""
+    """The pipelines: what is wrong with their files, and what is known of their repositories."""
+    known = remotes.every(conn)
     return [
-        {"name": s.name, "in_force": s.text is not None, "mistakes": s.mistakes}
+        {
+            "name": s.name,
+            "in_force": s.text is not None,
+            "mistakes": s.mistakes,
+            **pushes.remote_json(known.get(s.name) or Remote(s.name)),
+        }
         for s in house.shelf(conn).values()
         if s.present
     ]

@@ -119,12 +119,18 @@ class Doer:
             # It ended at this moment, or is not prepared yet.
             log.info("run %s is not there to be stopped", act.run_id)
 
+    def stopping(self, run_id: str) -> bool:
+        """Whether the wish to stop this run was passed on."""
+        return run_id in self._stops
+
     def _launch(self, launch: Launch) -> None:
         run_id = launch.step.run_id
         assert run_id is not None
         try:
             spec = specs.spec(self._context, launch)
             _folders(specs.folders(self._context, launch), launch)
+            if launch.step.stage is Stage.deploy and self._context.journal is not None:
+                self._context.journal.sync()  # no copy of the database makes us forget it
             self._runner.prepare(spec)
             self._follower.follow(spec, launch.step.id)
             stop = self._stops.get(run_id)

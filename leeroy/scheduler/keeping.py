@@ -16,8 +16,9 @@ from pathlib import Path
 
 from sqlalchemy import Connection
 
+from leeroy import guard
 from leeroy.context import Context
-from leeroy.db import builds, deploys
+from leeroy.db import builds, deploys, house, remotes, steps
 from leeroy.db.engine import Database
 from leeroy.errors import LeeroyError
 from leeroy.runner.runner import Runner
@@ -25,6 +26,8 @@ from leeroy.runner.runner import Runner
 ROUND_S = 600.0
 FAILED_S = 86_400.0
 """A workspace of a failed build stays a day, for whoever wants to look into it."""
+SEEN_S = 7 * 86_400.0
+"""A delivery is sent again for at most three days (GitHub), so what it could be about stays."""
 LAST_DEPLOYS = 5
 _AT_ONCE = 100
 
@@ -32,6 +35,7 @@ _AT_ONCE = 100
 def round_(database: Database, runner: Runner, context: Context) -> None:
     """Throw away what is due."""
     gone = database.transact(lambda conn: _old_builds(conn, context))
+    database.transact(lambda conn: _seen(conn, context))
     for build_id in gone:
         remove(context.config.data / "artifacts" / str(build_id))
     _runs(database, runner)
@@ -48,9 +52,18 @@ def _old_builds(conn: Connection, context: Context) -> list[int]:
     return old
 
 
+def _seen(conn: Connection, context: Context) -> None:
+    """What was seen in repositories long ago, and of pipelines that are gone."""
+    before = context.clock.now() - timedelta(seconds=SEEN_S)
+    remotes.tidy(conn, before, [name for name, s in house.shelf(conn).items() if s.present])
+
+
 def _runs(database: Database, runner: Runner) -> None:
     """Run directories of steps whose end is recorded."""
+    unsure = database.read(guard.frozen) is not None
     for run_id in runner.all():
+        if unsure and database.read(partial(steps.of_run, run_id=run_id)) is None:
+            continue  # what a restored database does not know is all that is left of it
         if database.read(partial(builds.needs_run, run_id=run_id)):
             continue
         with contextlib.suppress(LeeroyError, OSError):
@@ -69,6 +82,7 @@ def _homes(database: Database, context: Context) -> None:
 
 
 def _workspaces(database: Database, context: Context) -> None:
+    unsure = database.read(guard.frozen) is not None
     for kind in ("workspaces", "tmp"):
         folder = context.config.data / kind
         for path in folder.iterdir() if folder.is_dir() else ():
@@ -76,6 +90,8 @@ def _workspaces(database: Database, context: Context) -> None:
             if not number.isdigit():
                 continue
             build = database.read(partial(builds.get, build_id=int(number)))
+            if build is None and unsure:
+                continue
             if build is not None and not build.state.over:
                 continue
             with contextlib.suppress(OSError):

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection
 
-from leeroy import gates, onward
+from leeroy import gates, guard, onward, windows
 from leeroy.advance import advance
 from leeroy.context import Context
-from leeroy.db import builds, deploys, steps
-from leeroy.model import Build, Move, Stage, State, Step, StepState
+from leeroy.db import builds, chronicle, deploys, steps
+from leeroy.model import Build, Kind, Move, Stage, State, Step, StepState
 from leeroy.scheduler import ending, starting
 from leeroy.scheduler.acts import Act, DropWatch, Launch, StartWatch, Stop, WatchKey
 
@@ -85,22 +85,31 @@ def _pending(conn: Connection, context: Context, build: Build, watching: Watchin
     now = context.clock.now()
     plan = onward.plan_of(build)
     facts = gates.facts(conn, build, plan, now=now, lock=True)
-    key: WatchKey = (build.id, plan.environment, facts.deploy.announced_seq or 0)
+    heard = facts.deploy.heard_at is not None
+    key: WatchKey = (build.id, plan.environment, facts.deploy.announced_seq or 0, heard)
     older = gates.overtaken_by(conn, build, facts.environment)
     if older is not None:
         _move(conn, context, build, Move.supersede, reason=older)
         return [DropWatch(build.id)]
-    if _interrupted_watch(facts, watching):
-        return _watch_anew(conn, context, build, facts, watching)
+    wait = gates.closed(facts, gates.BEFORE_GRACE)
+    if wait is None or wait.gate != "window":  # outside its window nothing needs to be watched
+        if _interrupted_watch(facts, watching):
+            return _watch_anew(conn, context, build, facts, watching)
+        if _opened_since(facts):
+            return _announce_anew(
+                conn, context, build, watching, "its window is open; the grace period begins anew"
+            )
     if facts.deploy.watcher != watching.name:
         deploys.put(conn, build, plan.environment, watcher=watching.name)
-    wait = gates.closed(facts, gates.BEFORE_GRACE)
     if wait is not None:
+        _note(conn, build, plan.environment, wait.gate, wait.sentence, now)
         if wait.gate == "heard" and wait.until is not None and wait.until <= now:
             minutes = int(gates.UNHEARD_S // 60)
             reason = f"nobody could be told for {minutes} minutes"
             _move(conn, context, build, Move.hold, reason=reason)
         else:
+            if facts.deploy.deploy_at is not None:  # it will not be then
+                deploys.put(conn, build, plan.environment, deploy_at=None)
             builds.change(conn, build.id, due_at=wait.until)
         return [DropWatch(build.id)]
     if watching.room is not None:
@@ -108,6 +117,9 @@ def _pending(conn: Connection, context: Context, build: Build, watching: Watchin
         return []
     grace = gates.grace(_seen(facts, watching.watched.get(key)))
     if grace is None:
+        if guard.look(conn, context) is not None:
+            return [DropWatch(build.id)]  # frozen in this very transaction
+        _open(conn, build, facts, watching.watched.get(key), now)
         return [DropWatch(build.id), *_deploy(conn, context, build, facts)]
     if key in watching.watched:
         left = plan.grace_s - watching.watched[key]
@@ -115,8 +127,44 @@ def _pending(conn: Connection, context: Context, build: Build, watching: Watchin
         return []
     until = now + timedelta(seconds=plan.grace_s)
     deploys.put(conn, build, plan.environment, deploy_at=until)
+    begins = f"the grace period of {plan.grace_s:g} s begins"
+    _note(conn, build, plan.environment, "grace", begins, now)
     builds.change(conn, build.id, due_at=until)
     return [StartWatch(key)]
+
+
+def _note(
+    conn: Connection, build: Build, environment: str, gate: str, sentence: str, now: datetime
+) -> None:
+    """Write down which gate is closed, once for each change."""
+    last = chronicle.last(conn, build.id, Kind.gate)
+    if last is None or (last.seq, last.who, last.said) != (build.version, gate, sentence):
+        chronicle.add(
+            conn, build.id, build.version, Kind.gate, gate, now, said=sentence,
+            environment=environment,
+        )  # fmt: skip
+
+
+def _open(
+    conn: Connection, build: Build, facts: gates.Facts, watched_s: float | None, now: datetime
+) -> None:
+    """Write down that every gate is open, and the grace period as it was really watched."""
+    deploy, grace_s = facts.deploy, facts.plan.grace_s
+    if deploy.approved_at is not None:
+        why = f"approved by {deploy.approved_by}"
+    elif build.without_grace:
+        why = "no grace period was asked for (--now)"
+    elif grace_s <= 0:
+        why = 'no grace period (grace = "0s")'
+    elif facts.listening == 0:
+        why = "no grace period: nobody hears deploy_pending"
+    else:
+        why = f"the grace period of {grace_s:g} s was watched to its end"
+    number = None if watched_s is None else round(watched_s * 1_000_000)
+    chronicle.add(
+        conn, build.id, build.version, Kind.gate, "open", now, said=why, number=number,
+        environment=facts.plan.environment,
+    )  # fmt: skip
 
 
 def _seen(facts: gates.Facts, watched_s: float | None) -> gates.Facts:
@@ -133,6 +181,31 @@ def _interrupted_watch(facts: gates.Facts, watching: Watching) -> bool:
     return begun and deploy.watcher is not None and deploy.watcher != watching.name
 
 
+def _opened_since(facts: gates.Facts) -> bool:
+    """
+    Whether the window opened after the announcement.
+
+    Whoever was told on Friday evening of a deploy on Monday morning is told again on Monday
+    morning, and then has the whole grace period.
+    """
+    deploy = facts.deploy
+    if not facts.plan.windows or facts.build.deploy_to is not None or deploy.held_at is not None:
+        return False
+    if deploy.approved_at is not None or deploy.announced_at is None:
+        return False
+    since = windows.open_since(facts.plan.windows, facts.now)
+    return since is not None and deploy.announced_at < since
+
+
+def _announce_anew(
+    conn: Connection, context: Context, build: Build, watching: Watching, why: str
+) -> list[Act]:
+    moved = _move(conn, context, build, Move.announce, reason=why)
+    assert moved.environment is not None
+    deploys.put(conn, moved, moved.environment, watcher=watching.name)
+    return [DropWatch(build.id)]
+
+
 def _watch_anew(
     conn: Connection, context: Context, build: Build, facts: gates.Facts, watching: Watching
 ) -> list[Act]:
@@ -141,14 +214,13 @@ def _watch_anew(
         hours = watching.away_s / 3600
         reason = f"stale: Leeroy could not watch it for {hours:.1f} h"
         moved = _move(conn, context, build, Move.hold, reason=reason)
-    else:
-        why = "Leeroy could not watch it for a while; the grace period begins anew"
-        if facts.deploy.announced_at is None:
-            why = "thawed; the grace period begins anew"
-        moved = _move(conn, context, build, Move.announce, reason=why)
-    assert moved.environment is not None
-    deploys.put(conn, moved, moved.environment, watcher=watching.name)
-    return [DropWatch(build.id)]
+        assert moved.environment is not None
+        deploys.put(conn, moved, moved.environment, watcher=watching.name)
+        return [DropWatch(build.id)]
+    why = "Leeroy could not watch it for a while; the grace period begins anew"
+    if facts.deploy.announced_at is None:
+        why = "thawed; the grace period begins anew"
+    return _announce_anew(conn, context, build, watching, why)
 
 
 def _deploy(conn: Connection, context: Context, build: Build, facts: gates.Facts) -> list[Act]:
