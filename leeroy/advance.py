@@ -15,8 +15,8 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from leeroy import machine, pipelines
-from leeroy.db import builds, deploys, outbox
+from leeroy import machine, pipelines, subjects
+from leeroy.db import builds, deploys, outbox, reports
 from leeroy.errors import ConfigError, Overtaken
 from leeroy.model import HOLDING, Build, Event, Move, State
 from leeroy.pipelines import Target
@@ -75,6 +75,7 @@ def accept(
     )
     builds.add_event(conn, event)
     _tell(conn, build, event, house)
+    reports.want(conn, build, subjects.touched(None, build), now)
     return build
 
 
@@ -144,6 +145,7 @@ def advance(
         # Somebody may have waited for just this.
         builds.nudge(conn, now)
     _tell(conn, moved, event, house)
+    reports.want(conn, moved, subjects.touched(build, moved), now)
     if to in _STOPPABLE and moved.stop_at is not None:
         return advance(
             conn,

@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 from leeroy import check, guard, pushes, replay, shelf, views
 from leeroy.config import Config, Secrets, load
 from leeroy.context import Context, host_name, make
-from leeroy.db import deploys, house, lineage, outbox, schema
+from leeroy.db import deploys, house, lineage, outbox, reports, schema
 from leeroy.db.engine import Database
 from leeroy.errors import ConfigError, LeeroyError
 from leeroy.model import Clock
@@ -97,12 +97,39 @@ def _database(conn: Connection, context: Context, label: str) -> list[Line]:
         found.append(Line(False, text))
     if not trouble:
         found.append(Line(True, "no notice is in trouble"))
+    found += _reports(conn)
     for place in deploys.everywhere(conn):
         if place.frozen_at is not None:
             name = f"{place.pipeline}/{place.name}" if place.pipeline else "everything"
             why = f": {place.frozen_reason}" if place.frozen_reason else ""
             well = place.frozen_by != guard.WHO
             found.append(Line(well, f"{name} is frozen by {place.frozen_by}{why}"))
+    return found
+
+
+def _reports(conn: Connection) -> list[Line]:
+    """What forges do not hear."""
+    found: list[Line] = []
+    dead = reports.buried(conn)
+    waiting = reports.waiting(conn)
+    for token in dead:
+        count = waiting.get(token.pipeline, 0)
+        text = (
+            f"the token {token.reference} of pipeline {token.pipeline} is dead since "
+            f"{token.at:%Y-%m-%d %H:%M} UTC: {token.said}; make a new one and put it there "
+            f"({count} reports wait for it)"
+        )
+        found.append(Line(False, text))
+    mute = {token.pipeline for token in dead}
+    for report in reports.trouble(conn):
+        if report.state == "waiting" and report.pipeline in mute:
+            continue
+        state = "was given up" if report.state == "dead" else "does not get through"
+        what = f"{report.kind} {report.context or report.subject}"
+        text = f"a report of build {report.build_id} ({what}) {state}: {report.last_error}"
+        found.append(Line(False, text))
+    if not found:
+        found.append(Line(True, "no report to a forge is in trouble"))
     return found
 
 

@@ -418,6 +418,48 @@ class Notice:
     sent_at: datetime | None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """
+    What one thing on a forge is to show, and whether it does.
+
+    `kind` is status, comment, deployment or close; `subject` the commit, the
+    pull request's number, or (a deployment) the build's; `context` the
+    status's name or the environment.  It shows build `build_id` as of its
+    move `seq`.  `remote_id` is the forge's own id of it, `marker` what it is
+    known by where that id is not; `look`: somebody may have made it already
+    and died.  `state` is waiting, sent, dead or obsolete.
+    """
+
+    id: int
+    pipeline: str
+    kind: str
+    subject: str
+    context: str
+    build_id: int
+    seq: int
+    marker: str
+    remote_id: str | None
+    look: bool
+    state: str
+    attempts: int
+    wanted_at: datetime
+    next_try_at: datetime
+    last_error: str | None
+    sent_at: datetime | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeadToken:
+    """A token that a forge does not know (any more): whose, under which name, and what was said."""
+
+    fingerprint: str
+    pipeline: str
+    reference: str
+    said: str
+    at: datetime
+
+
 def utc_now() -> datetime:
     """The wall time, aware, in UTC."""
     return datetime.now(UTC)

@@ -15,6 +15,7 @@ from types import MappingProxyType
 
 from leeroy import durations, hours, refs, scripts
 from leeroy.errors import ConfigError, Mistake
+from leeroy.forges import place
 from leeroy.model import Stage, State
 from leeroy.refs import matches
 from leeroy.schedules import Schedule
@@ -96,7 +97,9 @@ class Pipeline:
     A pipeline's file, understood; `secrets` are the references of its webhook secrets.
 
     `forge` is the one its repository is on: the one named, else the one its
-    host is known for, else None.
+    host is known for, else None.  `api` is the address of that forge's API,
+    None where it follows from the repository's.  `close_failing`: a pull
+    request whose tests failed is closed.
     """
 
     name: str
@@ -113,6 +116,8 @@ class Pipeline:
     untested: bool
     forks: str
     forge: str | None
+    api: str | None
+    close_failing: bool
     poll_s: float | None
     schedules: tuple[Schedule, ...]
     tests: tuple[Script, ...]
@@ -196,6 +201,8 @@ def _pipeline(root: Section, name: str, text: str) -> Pipeline:
         untested=root.get("untested", bool, False),
         forks=root.choice("forks", ("approve", "test", "never"), "approve"),
         forge=root.choice("forge", refs.FORGES, "") or refs.forge(repository or ""),
+        api=_api(root),
+        close_failing=root.get("close_failing", bool, False),
         poll_s=poll_s,
         schedules=hours.schedules_of(root),
         tests=_scripts(root, Stage.test, executor),
@@ -217,9 +224,18 @@ def _pipeline(root: Section, name: str, text: str) -> Pipeline:
         )
     if repository is not None and not pipeline.secrets:
         root.wrong("secret", "is missing, so no webhook is accepted; name one", warning=True)
+    if pipeline.close_failing and pipeline.token is None:
+        root.wrong("close_failing", "needs a token that may close pull requests; set token")
     _warn_unheard(root, pipeline)
     root.finish()
     return pipeline
+
+
+def _api(root: Section) -> str | None:
+    api = root.text("api")
+    if api is not None and (mistake := place.api_mistake(api)) is not None:
+        root.wrong("api", mistake)
+    return None if api is None else api.rstrip("/")
 
 
 def _warn_unheard(root: Section, pipeline: Pipeline) -> None:

@@ -37,6 +37,7 @@ from leeroy.errors import LeeroyError, Unavailable
 from leeroy.model import Clock
 from leeroy.notify.sender import Sender
 from leeroy.pipelines import Pipeline
+from leeroy.reporting.reporter import Reporter
 from leeroy.runner.runner import Runner
 from leeroy.scheduler import Scheduler, Timetable
 from leeroy.scheduler.loop import boot_id
@@ -116,6 +117,7 @@ class _Server:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._sender: Sender | None = None
         self._scheduler: Scheduler | None = None
+        self._reporter: Reporter | None = None
         self._catch_up: CatchUp | None = None
 
     def run(self) -> int:
@@ -151,12 +153,15 @@ class _Server:
             self._scheduler = Scheduler(database, runner, self._context, self._turned)
             timetable = Timetable(database, self._context)
             self._scheduler.start()
+            self._reporter = Reporter(database, self._context)
+            self._reporter.start()
             self._catch_up = CatchUp(database, self._context, lambda: self._pipelines)
             timetable.start()
             try:
                 asyncio.run(self._online(database, listening, key))
             finally:
                 self._closing.set()
+                self._reporter.close()
                 self._catch_up.close()
                 timetable.close()
                 self._scheduler.close()
@@ -238,6 +243,9 @@ class _Server:
     def _on_commit(self, touched: frozenset[str]) -> None:
         if "builds" in touched and self._scheduler is not None:
             self._scheduler.wake()
+        # of what another process wrote only that something is new is known
+        if touched & {"reports", "outbox"} and self._reporter is not None:
+            self._reporter.wake()
         if REMOTES in touched and self._catch_up is not None:
             self._catch_up.doubt()
         if "outbox" in touched and self._loop is not None and self._sender is not None:

@@ -31,6 +31,7 @@ def add(app: typer.Typer) -> None:
     app.command()(judging.replay)
     hook = _group(app, "hook", "What a forge's webhook settings need.")
     hook.command("show")(hook_show)
+    hook.command("add")(hook_add)
     notify = _group(app, "notify", "Whether people can be told.")
     notify.command("test")(notify_test)
     token = _group(app, "token", "Who may ask this server.")
@@ -187,6 +188,39 @@ def hook_show(
             showing.out(f"  {label:<22}{text}")
     if read.forge is None:
         showing.say('`forge = "…"` in the pipeline shows only one of them')
+    return 0
+
+
+def hook_add(
+    pipeline: Annotated[str, typer.Argument(metavar="PIPELINE")],
+    json: Json = False,
+    config: Config = None,
+) -> int:
+    """Register the webhook on the forge, with the pipeline's token; again brings it up to date."""
+    from leeroy import registering
+    from leeroy.config import Secrets, load
+    from leeroy.pipelines import parse
+
+    found = load(config)
+    file = found.pipelines / f"{pipeline}.toml"
+    if not file.is_file():
+        raise NotFound(f"there is no pipeline {pipeline!r}: {file} does not exist")
+    read = parse(file.read_text(encoding="utf-8"), name=pipeline, file=str(file))
+    added = registering.add(read, found, Secrets(found), asking.clock().now)
+    if json:
+        showing.as_json(
+            {
+                "pipeline": pipeline,
+                "forge": added.forge,
+                "repository": added.repository,
+                "url": added.url,
+                "id": added.hook.id,
+                "new": added.hook.new,
+            }
+        )
+        return 0
+    what = "has the webhook now" if added.hook.new else "had the webhook; it is up to date"
+    showing.out(f"{added.repository} on {added.forge} {what}: {added.url}")
     return 0
 
 

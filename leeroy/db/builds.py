@@ -322,6 +322,14 @@ def last_on_branch(conn: Connection, pipeline: str, branch: str | None) -> Build
     return None if row is None else build_of(row)
 
 
+def newest_of_pull(conn: Connection, pipeline: str, number: int) -> int | None:
+    """The newest build of a pull request."""
+    statement = select(func.max(builds.c.id)).where(
+        builds.c.pipeline == pipeline, builds.c.pull_request == number
+    )
+    return conn.execute(statement).scalar()
+
+
 def history(conn: Connection, build_id: int) -> list[Event]:
     """Every move a build made, first to last."""
     statement = select(events).where(events.c.build_id == build_id).order_by(events.c.seq)

@@ -288,4 +288,4 @@ def trouble(conn: Connection, limit: int = 20) -> list[Notice]:
 def counts(conn: Connection) -> dict[str, int]:
     """How many notices are in each state."""
     statement = select(outbox.c.state, func.count()).group_by(outbox.c.state)
-    return dict(conn.execute(statement).tuples().all())
+    return dict(conn.execute(statement).all())

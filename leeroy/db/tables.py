@@ -377,6 +377,52 @@ outbox = Table(
     sqlite_autoincrement=True,
 )
 
+reports = Table(
+    "reports",
+    metadata,
+    Column("id", BigId, primary_key=True),
+    Column("pipeline", Text, nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("context", Text, nullable=False),
+    Column("build_id", BigInteger, nullable=False),
+    Column("seq", BigInteger, nullable=False),
+    Column("marker", Text, nullable=False),
+    Column("remote_id", Text),
+    Column("began", Boolean(create_constraint=False), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("wanted_at", Instant, nullable=False),
+    Column("next_try_at", Instant, nullable=False),
+    Column("claimed_by", Text),
+    Column("claimed_until", Instant),
+    Column("last_error", Text),
+    Column("sent_at", Instant),
+    UniqueConstraint("pipeline", "kind", "subject", "context", name="uq_reports_once"),
+    ForeignKeyConstraint(["build_id"], ["builds.id"], name="fk_reports_build", ondelete="CASCADE"),
+    CheckConstraint(_one_of("kind", ("status", "comment", "deployment", "close")), name="kind"),
+    CheckConstraint(_one_of("state", ("waiting", "sent", "dead", "obsolete")), name="state"),
+    CheckConstraint("(state = 'sent') = (sent_at IS NOT NULL)", name="sent"),
+    Index("ix_reports_build_id", "build_id"),
+    Index(
+        "ix_reports_waiting",
+        "next_try_at",
+        sqlite_where=text("state = 'waiting'"),
+        postgresql_where=text("state = 'waiting'"),
+    ),
+    sqlite_autoincrement=True,
+)
+
+dead_tokens = Table(
+    "dead_tokens",
+    metadata,
+    Column("fingerprint", String(64), primary_key=True),
+    Column("pipeline", Text, nullable=False),
+    Column("reference", Text, nullable=False),
+    Column("said", Text, nullable=False),
+    Column("at", Instant, nullable=False),
+)
+
 log_chunks = Table(
     "log_chunks",
     metadata,

@@ -8,10 +8,10 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from leeroy import guard, onward
+from leeroy import guard, onward, subjects
 from leeroy.advance import advance
 from leeroy.context import Context
-from leeroy.db import builds, deploys, logs, steps
+from leeroy.db import builds, deploys, logs, reports, steps
 from leeroy.model import Build, Move, Stage, State, Step, StepState
 from leeroy.operations.resolving import resolved
 from leeroy.runner.runner import Run
@@ -156,7 +156,7 @@ def _of_building(
     conn: Connection, context: Context, build: Build, step: Step, end: End
 ) -> list[Act]:
     if step.stage is Stage.checkout and step.state is StepState.passed and end.checkout:
-        build = _resolved_checkout(conn, build, end.checkout)
+        build = _resolved_checkout(conn, context, build, end.checkout)
     if build.stop_at is not None:
         return _stopped(conn, context, build)
     if step.state is not StepState.passed:
@@ -168,7 +168,9 @@ def _of_building(
     return starting.passed(conn, context, build) + tidy
 
 
-def _resolved_checkout(conn: Connection, build: Build, found: dict[str, str | None]) -> Build:
+def _resolved_checkout(
+    conn: Connection, context: Context, build: Build, found: dict[str, str | None]
+) -> Build:
     values: dict[str, Any] = {"commit": found.get("commit") or build.commit}
     for name in ("branch", "default_branch", "message", "author", "author_email"):
         if getattr(build, name) is None and found.get(name):
@@ -178,7 +180,11 @@ def _resolved_checkout(conn: Connection, build: Build, found: dict[str, str | No
     if build.fork:
         values.pop("author_email", None)  # a stranger's word: nobody is mailed because of it
     builds.change(conn, build.id, **values)
-    return replace(build, **values)
+    resolved = replace(build, **values)
+    if resolved.commit != build.commit:
+        # Only now there is a commit that a forge can be told of.
+        reports.want(conn, resolved, subjects.touched(None, resolved), context.clock.now())
+    return resolved
 
 
 def _next(conn: Connection, step: Step) -> Step | None:

@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from leeroy import guard, operations, pushes, shelf, views
-from leeroy.db import builds, deploys, house, logs, outbox, steps
+from leeroy.db import builds, deploys, house, logs, outbox, reports, steps
 from leeroy.errors import Invalid, LeeroyError, NotAllowed
 from leeroy.model import Build, Role, State
 from leeroy.notify.words import plain
@@ -57,6 +57,15 @@ async def list_(site: Site, request: Request, visitor: Visitor) -> Response:
         dead = outbox.counts(conn).get("dead", 0)
         if dead:
             warnings.append(f"{dead} notices were given up; `leeroy doctor` says which and why")
+        dead = reports.counts(conn).get("dead", 0)
+        if dead:
+            warnings.append(
+                f"{dead} reports to forges were given up; `leeroy doctor` says which and why"
+            )
+        warnings += [
+            f"the token {token.reference} of pipeline {token.pipeline} is dead: {token.said}"
+            for token in reports.buried(conn)
+        ]
         return {
             "builds": found[:ON_A_PAGE],
             "names": sorted(in_force),

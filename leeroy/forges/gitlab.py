@@ -1,0 +1,146 @@
+"""
+GitLab's REST API (gitlab.com and servers of one's own), version 4.
+
+Sources: GitLab's docs (commits, notes, merge requests, webhooks) and its
+`lib/api/commit_statuses.rb`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Final
+from urllib.parse import quote
+
+from leeroy.forges.place import Place
+from leeroy.forges.steady import identity, kept, paged, thing
+from leeroy.forges.talk import Request, Talk, ask, refusal
+from leeroy.forges.values import Comment, Hook, Registered, Status, Word, cut
+
+DESCRIPTION_LIMIT: Final = 140
+URL_LIMIT: Final = 255
+EVENTS: Final = ("push_events", "tag_push_events", "merge_requests_events")
+DEPLOYS: Final = False
+PAGE: Final = 100
+MOST_PAGES: Final = 20
+SIGNING: Final = "whsec_"
+"""How a signing token starts (GitLab 19.0 and later); any other secret is the plain one."""
+
+_STATES: Final = MappingProxyType(
+    {
+        Word.waiting: "pending",
+        Word.running: "running",
+        Word.passed: "success",
+        Word.failed: "failed",
+        Word.error: "failed",
+        Word.stopped: "canceled",
+    }
+)
+_API: Final = "the scope api, and at least the role Developer"
+
+
+def headers(token: str) -> Mapping[str, str]:
+    """What every request carries."""
+    return {"PRIVATE-TOKEN": token, "Accept": "application/json"}
+
+
+def status(place: Place, told: Status) -> Talk[None]:
+    """
+    Say how a commit stands.
+
+    GitLab's statuses are a machine that refuses to arrive where it is: that
+    the state was told before (its answer was lost) is as good as told.
+    """
+    body: dict[str, Any] = {
+        "state": _STATES[told.word],
+        "name": told.context,
+        "description": cut(told.description, DESCRIPTION_LIMIT),
+    }
+    if len(told.url) <= URL_LIMIT:
+        body["target_url"] = told.url
+    if told.ref is not None:
+        # Without it GitLab guesses a branch, and may start a pipeline of its own for it.
+        body["ref"] = told.ref
+    request = place.request(
+        "POST",
+        f"{_project(place)}/statuses/{told.commit}",
+        body,
+        what="the commit status",
+        needs=_API,
+    )
+    answer = yield from ask(request, 400)
+    if answer.status == 400 and "cannot transition status" not in answer.said().lower():
+        raise refusal(request, answer)
+
+
+def comment(place: Place, told: Comment) -> Talk[str]:
+    """Make or edit the note on the merge request; its id."""
+    what = f"the comment on merge request {told.number}"
+    path = f"{_project(place)}/merge_requests/{told.number}/notes"
+
+    def request(method: str, path: str, body: Mapping[str, Any] | None = None) -> Request:
+        return place.request(method, path, body, what=what, needs=_API)
+
+    def edit(known: str) -> Talk[bool]:
+        answer = yield from ask(request("PUT", f"{path}/{known}", {"body": told.text}), 404)
+        return answer.status < 300
+
+    def find() -> Talk[str | None]:
+        for number in range(1, MOST_PAGES + 1):
+            query = f"?order_by=created_at&sort=desc&per_page={PAGE}&page={number}"
+            found = paged((yield from ask(request("GET", path + query))))
+            for one in found:
+                if told.marker in str(one.get("body")):
+                    return str(one["id"])
+            if len(found) < PAGE:
+                break
+        return None
+
+    def create() -> Talk[str]:
+        return identity((yield from ask(request("POST", path, {"body": told.text}))))
+
+    return (yield from kept(told, edit, find, create))
+
+
+def close(place: Place, number: int, commit: str) -> Talk[str | None]:
+    """Close a merge request whose head is still *commit*; else why it was left as it is."""
+    path = f"{_project(place)}/merge_requests/{number}"
+    what = f"merge request {number}"
+    found = thing((yield from ask(place.request("GET", path, what=what, needs=_API))))
+    if found.get("state") != "opened":
+        return "it is closed already"
+    if found.get("sha") != commit:
+        return "it has a newer commit"
+    body = {"state_event": "close"}
+    yield from ask(place.request("PUT", path, body, what=f"closing {what}", needs=_API))
+    return None
+
+
+def register(place: Place, hook: Hook) -> Talk[Registered]:
+    """Make the webhook, or bring the one with the same address up to date."""
+    path = f"{_project(place)}/hooks"
+    key = "signing_token" if hook.secret.startswith(SIGNING) else "token"
+    body = {
+        "url": hook.url,
+        key: hook.secret,
+        "enable_ssl_verification": True,
+        **dict.fromkeys(EVENTS, True),
+    }
+
+    def request(method: str, path: str, body: Mapping[str, Any] | None = None) -> Request:
+        needs = "the scope api, and at least the role Maintainer"
+        return place.request(method, path, body, what="the webhook", needs=needs)
+
+    for number in range(1, MOST_PAGES + 1):
+        found = paged((yield from ask(request("GET", f"{path}?per_page={PAGE}&page={number}"))))
+        for one in found:
+            if one.get("url") == hook.url:
+                yield from ask(request("PUT", f"{path}/{one['id']}", body))
+                return Registered(id=str(one["id"]), new=False)
+        if len(found) < PAGE:
+            break
+    return Registered(id=identity((yield from ask(request("POST", path, body)))), new=True)
+
+
+def _project(place: Place) -> str:
+    return f"/projects/{quote(place.path, safe='')}"
