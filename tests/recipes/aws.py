@@ -113,7 +113,7 @@ class Cloud:
         self.held = Held()
         self._moto = Web(
             Gate(
-                DomainDispatcherApplication(create_backend_app, service="s3"),
+                DomainDispatcherApplication(create_backend_app),
                 self.held,
                 arrives=lambda r: (
                     r.method == "PUT"

@@ -1,21 +1,25 @@
-"""A package index (pypiserver) with a login, for package-pypi."""
+"""A package index (pypiserver, a real one) behind a door with a login, for package-pypi."""
 
 from __future__ import annotations
 
-import warnings
+import sys
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
+import requests
+from werkzeug.wrappers import Request, Response
+
+from tests.gitservers import free_port, listens, process
 from tests.recipes import projects
 from tests.recipes.holding import Gate, Held, Web
 from tests.recipes.target import Target
-
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore", DeprecationWarning)  # its bottle imports cgi
-    import pypiserver
+from tests.waiting import until
 
 
 class Index(Target):
-    """`folder/packages` is what the index shows."""
+    """`folder/packages` is what the index shows; uploading needs the token."""
 
     example = "package-pypi"
     place = "index"
@@ -28,22 +32,38 @@ class Index(Target):
         self.packages.mkdir()
         self._token = self.token
         self._held = Held()
-        app = pypiserver.app(
-            roots=[self.packages],
-            disable_fallback=True,
-            overwrite=False,
-            authenticate=["update"],
-            password_file=".",
-            auther=lambda user, password: (user, password) == ("__token__", self._token),
-        )
+        self._ends = ExitStack()
+        port = free_port()
+        self._inner = f"http://127.0.0.1:{port}"
+        program = str(Path(sys.prefix) / "bin" / "pypi-server")
+        words = ["run", "-i", "127.0.0.1", "-p", str(port), "-P", ".", "-a", ".",
+                 "--disable-fallback", "--hash-algo", "sha256", str(self.packages)]  # fmt: skip
+        self._ends.enter_context(process([program, *words], folder / "index.log"))
+        until(lambda: listens(port), 20, "pypi-server")
         self._web = Web(
             Gate(
-                app,
+                self._door,
                 self._held,
                 arrives=lambda request: request.method == "POST",
                 lands=lambda request: request.method == "POST",
             )
         )
+
+    def _door(self, environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
+        request = Request(environ)
+        body = request.get_data()
+        login = request.authorization
+        if request.method == "POST" and (
+            login is None or (login.username, login.password) != ("__token__", self._token)
+        ):
+            return Response("not you", 403)(environ, start)
+        answer = requests.request(
+            request.method, self._inner + request.full_path, data=body, timeout=30,
+            headers={"Content-Type": request.headers.get("Content-Type", ""), "Host": request.host},
+        )  # fmt: skip
+        return Response(
+            answer.content, answer.status_code, mimetype=answer.headers.get("Content-Type")
+        )(environ, start)
 
     def env(self) -> dict[str, str]:
         return {"PACKAGE": "tool"}
@@ -86,3 +106,4 @@ class Index(Target):
     def close(self) -> None:
         self._held.release()
         self._web.close()
+        self._ends.close()

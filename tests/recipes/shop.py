@@ -110,13 +110,9 @@ def fill(text: str, values: Mapping[str, str]) -> str:
     """The example with the lines under `[env]` changed, and nothing else."""
     filled = text
     for name, value in values.items():
-        filled, count = re.subn(
-            rf'^{name} = ".*?"',
-            lambda _: f"{name} = {json.dumps(value)}",
-            filled,
-            flags=re.M,  # noqa: B023
-        )
-        assert 1 == count, name
+        found = re.findall(rf'^{name} = ".*?"', filled, flags=re.M)
+        assert 1 == len(found), name
+        filled = filled.replace(found[0], f"{name} = {json.dumps(value)}")
     before, after = tomllib.loads(text), tomllib.loads(filled)
     assert before.pop("env").keys() == after.pop("env").keys()
     assert before == after, "only [env] is the reader's"
