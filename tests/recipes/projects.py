@@ -45,7 +45,7 @@ def package(version: int, red: bool, *, name: str, program: str) -> dict[str, st
     """A Python package with a program, built by hatchling, with a test of the installed one."""
     return {
         "pyproject.toml": '[build-system]\nrequires = ["hatchling"]\nbuild-backend = "hatchling.build"\n'
-        f'[project]\nname = "{name}"\nversion = "{version}.0"\n'
+        f'[project]\nname = "{name}"\nversion = "{version}.0"\nrequires-python = ">=3.11"\n'
         f'[project.scripts]\n{program} = "{name}:main"\n',
         f"{name}/__init__.py": f'import sys\nVERSION = "{version}.0"\n\n\ndef main():\n'
         f"    print(VERSION)\n    sys.exit({1 if red else 0})\n",
