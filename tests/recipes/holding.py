@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import threading
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -59,7 +60,9 @@ class Gate:
         self._app, self._held, self._arrives, self._lands = app, held, arrives, lands
 
     def __call__(self, environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
+        # The body can be read once: the points look at it, and the application gets it again.
         request = Request(environ)
+        environ["wsgi.input"] = io.BytesIO(request.get_data())
         arrives, lands = self._arrives(request), self._lands(request)
         if arrives:
             self._held.pause(ARRIVED)
