@@ -7,7 +7,7 @@ RUNTIME := $(VENV)/.runtime
 DEV := $(VENV)/.dev
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 
-.PHONY: demo test lint bench torture lock clean
+.PHONY: demo test lint bench torture mutants lock clean
 
 demo: $(RUNTIME)  ## a push, tests, the message, one deploy stopped and one done, live
 	$(BIN)/leeroy demo
@@ -43,6 +43,9 @@ $(DEV): requirements/dev.txt requirements/recipes.txt $(RUNTIME)
 	$(PIP) download --no-deps --require-hashes -d $(VENV)/wheels -r requirements/runtime.txt
 	$(PIP) download --no-deps --require-hashes -d $(VENV)/wheels -r requirements/recipes.txt
 	touch $@
+
+mutants: $(DEV)  ## errors put into a copy of the code, each caught by a named test
+	$(BIN)/python -m tests.mutants
 
 lock:  ## new versions and hashes, without addresses
 	for part in build runtime dev recipes; do uv pip compile --universal --python-version 3.11 --generate-hashes \

@@ -228,6 +228,9 @@ def listeners(build: Build, state: State, house: Sequence[Target]) -> list[str]:
 
 def _tell(conn: Connection, build: Build, event: Event, house: Sequence[Target]) -> None:
     targets = listeners(build, event.to_state, house)
+    if event.seq == 1 and build.fork and build.approved_by is None:
+        # Only a person lets it start, so whoever is asked about deploys is asked here, too.
+        targets += listeners(build, State.deploy_pending, house)
     if event.seq > 1 and (event.to_state.over or event.to_state is State.interrupted):
         # Whoever was told that a deploy is coming is also told how it ended.
         targets += outbox.announced_to(conn, build.id)

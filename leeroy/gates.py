@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
 
-from leeroy import pipelines
+from leeroy import pipelines, windows, zones
 from leeroy.db import builds, deploys, outbox
 from leeroy.model import Build, Deploy, Environment, State
 
@@ -91,6 +91,38 @@ def freeze(facts: Facts) -> Wait | None:
     return None
 
 
+def window(facts: Facts) -> Wait | None:
+    """
+    A deploy starts only while one of its environment's windows is open.
+
+    What a person asked for by `leeroy deploy` passes: a rollback cannot wait for Monday.
+    A window that closes before the grace period can be over counts as closed: nobody is
+    told of a start that would not come.
+    """
+    plan, now = facts.plan, facts.now
+    if not plan.windows or facts.build.deploy_to is not None:
+        return None
+    why, closes = "", windows.closes(plan.windows, now)
+    if closes is not None and closes > now:
+        if _hurried(facts) or closes - now >= _left(facts):
+            return None
+        why, now = "its window closes before the grace period is over; ", closes
+    opens = windows.opens(plan.windows, now)
+    if opens is None:
+        return Wait("window", f"{why}none of its windows opens in the next two weeks")
+    if opens <= facts.now:
+        return None
+    when = zones.local(opens, plan.windows[0].zone)
+    return Wait("window", f"{why}its window opens {when}", opens)
+
+
+def _left(facts: Facts) -> timedelta:
+    """How much of the grace period is to come, as far as it has begun."""
+    if facts.deploy.deploy_at is not None and facts.deploy.heard_at is not None:
+        return max(facts.deploy.deploy_at - facts.now, timedelta())
+    return timedelta(seconds=facts.plan.grace_s)
+
+
 def holder(facts: Facts) -> Wait | None:
     """One deploy at a time in an environment, and in all that share its lock."""
     for place in facts.places:
@@ -163,10 +195,10 @@ def grace(facts: Facts) -> Wait | None:
     )
 
 
-GATES: tuple[Gate, ...] = (order, freeze, holder, held, approval, heard, grace)
+GATES: tuple[Gate, ...] = (order, freeze, window, holder, held, approval, heard, grace)
 """In the order in which they are asked; the first that is closed is why a deploy waits."""
 
-BEFORE_GRACE: tuple[Gate, ...] = (order, freeze, holder, held, approval, heard)
+BEFORE_GRACE: tuple[Gate, ...] = (order, freeze, window, holder, held, approval, heard)
 """The grace period is watched only while all of these are open."""
 
 
@@ -211,7 +243,8 @@ def overtaken_by(conn: Connection, build: Build, environment: Environment | None
     Why a build may not be deployed there at all: something newer is there, or announced.
 
     None: it may.  Tags never give way to each other; what a person asked for
-    by `leeroy deploy` has a new place, so it is never older.
+    by `leeroy deploy` gives way only to what runs there, or to a person's newer
+    wish: the environment is frozen for whatever else is announced.
     """
     if environment is None:
         return None
@@ -223,6 +256,7 @@ def overtaken_by(conn: Connection, build: Build, environment: Environment | None
     )
     for other in waiting:
         tags = other.tag is not None and build.tag is not None
-        if other.place > build.place and not tags:
+        asked = build.deploy_to is not None and other.deploy_to is None
+        if other.place > build.place and not tags and not asked:
             return f"build {other.id} is announced for {environment.name}, and is newer"
     return None

@@ -18,7 +18,7 @@ from leeroy import gates, onward, stoplink
 from leeroy.context import Context
 from leeroy.db import builds, deploys, house, logs, outbox, steps
 from leeroy.db.engine import Database
-from leeroy.errors import ConfigError
+from leeroy.errors import ConfigError, Unavailable
 from leeroy.model import Build, Notice, State, Step
 from leeroy.notify import targets
 from leeroy.notify.compose import News
@@ -68,6 +68,8 @@ class DatabaseOutbox:
         self._context = context
         self._key = key
         self._who = context.host_id
+        self._in_hand: set[int] = set()
+        self._unsure = False
 
     async def _write(self, work: Callable[[Connection], T]) -> T:
         return await asyncio.wrap_future(self._database.submit(work))
@@ -77,11 +79,26 @@ class DatabaseOutbox:
         await self._write(lambda conn: outbox.release(conn, self._who))
 
     async def claim(self, now: datetime, limit: int, busy: frozenset[str]) -> list[Letter]:
+        in_hand, unsure = frozenset(self._in_hand), self._unsure
+
         def work(conn: Connection) -> list[Letter]:
+            if unsure:
+                outbox.release(conn, self._who, in_hand)
             found = outbox.claim(conn, now, limit, self._who, busy)
             return [Letter(notice, self._news(conn, notice)) for notice in found]
 
-        return await self._write(work)
+        try:
+            letters = await self._write(work)
+        except Unavailable:
+            self._unsure = True  # it may be stored all the same, and would be nobody's
+            raise
+        self._unsure = False
+        self._in_hand |= {letter.notice.id for letter in letters}
+        return letters
+
+    async def _end(self, notice_id: int, work: Callable[[Connection], None]) -> None:
+        await self._write(work)
+        self._in_hand.discard(notice_id)
 
     async def accepted(self, notice_id: int, recipient: str) -> None:
         now = self._context.clock.now()
@@ -89,16 +106,16 @@ class DatabaseOutbox:
 
     async def sent(self, notice_id: int) -> None:
         now = self._context.clock.now()
-        await self._write(lambda conn: outbox.sent(conn, notice_id, now))
+        await self._end(notice_id, lambda conn: outbox.sent(conn, notice_id, now))
 
     async def failed(self, notice_id: int, error: str, next_try_at: datetime) -> None:
-        await self._write(lambda conn: outbox.failed(conn, notice_id, error, next_try_at))
+        await self._end(notice_id, lambda conn: outbox.failed(conn, notice_id, error, next_try_at))
 
     async def dead(self, notice_id: int, error: str) -> None:
-        await self._write(lambda conn: outbox.dead(conn, notice_id, error))
+        await self._end(notice_id, lambda conn: outbox.dead(conn, notice_id, error))
 
     async def obsolete(self, notice_id: int, why: str) -> None:
-        await self._write(lambda conn: outbox.obsolete(conn, notice_id, why))
+        await self._end(notice_id, lambda conn: outbox.obsolete(conn, notice_id, why))
 
     async def next_due(self) -> datetime | None:
         return await asyncio.to_thread(self._database.read, outbox.next_due)
@@ -138,6 +155,8 @@ class DatabaseOutbox:
             known = gates.facts(conn, build, plan, now=self._context.clock.now())
             wait = gates.closed(known, [g for g in gates.BEFORE_GRACE if g is not gates.heard])
             facts["waiting_for"] = None if wait is None else wait.sentence
+            closed = gates.window(known)
+            facts["opens_at"] = None if closed is None else closed.until
             token = stoplink.token(self._key, build.id, index, notice.target)
             facts["stop_url"] = f"{self._context.config.url}/stop/{token}"
         return facts

@@ -122,6 +122,14 @@ class Build:
     at the row again; None: only after something else has happened.
     `stop_at` is when somebody asked to stop it while it ran.  `approved_by`
     let the tests of a fork's pull request start.
+
+    `forge` is the forge whose delivery made it ("github", "gitlab",
+    "bitbucket", "gitea"), None when none did.  A pull request's build is of
+    its source branch: `branch` is that one's name, `base_branch` the one it
+    is to be merged into, `pull_request_ref` the ref under which `repository`
+    shows its commits (None: there is none; `branch` has them), and
+    `head_repository` the address of the repository the branch is in, where
+    the forge told one.
     """
 
     id: int
@@ -157,6 +165,10 @@ class Build:
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
+    forge: str | None = None
+    base_branch: str | None = None
+    head_repository: str | None = None
+    pull_request_ref: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -283,6 +295,46 @@ class Push:
     default_branch: str | None = None
 
 
+class Turn(StrEnum):
+    """
+    What became of a pull request.
+
+    `changed` is anything after which its commit may be one that was not
+    tested yet: opened, new commits, another base, ready for review.
+    """
+
+    changed = "changed"
+    reopened = "reopened"
+    closed = "closed"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pull:
+    """
+    One pull (or merge) request, as a forge told it.
+
+    `commit` is the head's: whole, or its first 12 digits (Bitbucket Cloud),
+    or None (Gogs).  `branch` is the source branch, `base_branch` the one it
+    is to be merged into.  `fork` is true unless the forge proves that both
+    are in one repository.  `ref` is where the repository shows its commits,
+    None when it has no such ref: then `branch` of `head_repository` (an
+    address) has them.
+    """
+
+    number: int
+    turn: Turn
+    commit: str | None
+    branch: str | None
+    base_branch: str
+    fork: bool
+    ref: str | None
+    head_repository: str | None = None
+    title: str | None = None
+    author: str | None = None
+    author_email: str | None = None
+    default_branch: str | None = None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Delivery:
     """
@@ -290,16 +342,20 @@ class Delivery:
 
     `id` is the forge's delivery id (stable over redeliveries).  `addresses`
     are every address of the repository the payload names (web, clone, ssh);
-    `pushes` the refs that moved; `ignored` says why a valid delivery starts
-    nothing (then `pushes` is empty).
+    `pushes` the refs that moved, `pulls` the pull requests that changed;
+    `ignored` says why a valid delivery starts nothing (then both are empty).
+    `about` names what moved where the forge tells of it twice, by deliveries
+    of two events: the same in both.
     """
 
     forge: str
     id: str
     event: str
     addresses: tuple[str, ...]
-    pushes: tuple[Push, ...]
+    pushes: tuple[Push, ...] = ()
+    pulls: tuple[Pull, ...] = ()
     ignored: str | None = None
+    about: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

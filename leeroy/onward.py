@@ -111,7 +111,8 @@ def settle(
     waiting = builds.at_environment(conn, build.pipeline, plan.environment, State.deploy_pending)
     for other in waiting:
         tags = other.tag is not None and build.tag is not None
-        if other.place < build.place and not tags:
+        asked = other.deploy_to is not None and build.deploy_to is None
+        if other.place < build.place and not tags and not asked:
             reason = f"build {build.id} is announced for {plan.environment}, and is newer"
             try:
                 advance(

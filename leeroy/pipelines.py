@@ -13,11 +13,13 @@ from dataclasses import dataclass
 from functools import lru_cache
 from types import MappingProxyType
 
-from leeroy import durations, scripts
-from leeroy.errors import ConfigError, Mistake
+from leeroy import durations, refs, scripts
+from leeroy import windows as hours
+from leeroy.errors import ConfigError, Invalid, Mistake
 from leeroy.model import Stage, State
 from leeroy.refs import matches
 from leeroy.toml import File, Section, close
+from leeroy.windows import Window
 
 __all__ = [
     "Deploy",
@@ -55,7 +57,11 @@ class Script:
 
 @dataclass(frozen=True, kw_only=True)
 class Deploy:
-    """One environment of a pipeline and how it is deployed to; `lock` is never empty."""
+    """
+    One environment of a pipeline and how it is deployed to; `lock` is never empty.
+
+    `windows` are when a deploy may start there; none: always.
+    """
 
     environment: str
     branches: tuple[str, ...] | None
@@ -68,6 +74,7 @@ class Deploy:
     approve: bool
     unheard: str
     grace_s: float
+    windows: tuple[Window, ...]
     lock: str
 
 
@@ -85,7 +92,12 @@ class Target:
 
 @dataclass(frozen=True, kw_only=True)
 class Pipeline:
-    """A pipeline's file, understood; `secrets` are the references of its webhook secrets."""
+    """
+    A pipeline's file, understood; `secrets` are the references of its webhook secrets.
+
+    `forge` is the one its repository is on: the one named, else the one its
+    host is known for, else None.
+    """
 
     name: str
     text: str
@@ -100,6 +112,7 @@ class Pipeline:
     at_once: int
     untested: bool
     forks: str
+    forge: str | None
     poll_s: float | None
     tests: tuple[Script, ...]
     builds: tuple[Script, ...]
@@ -181,6 +194,7 @@ def _pipeline(root: Section, name: str, text: str) -> Pipeline:
         at_once=at_once,
         untested=root.get("untested", bool, False),
         forks=root.choice("forks", ("approve", "test", "never"), "approve"),
+        forge=root.choice("forge", refs.FORGES, "") or refs.forge(repository or ""),
         poll_s=poll_s,
         tests=_scripts(root, Stage.test, executor),
         builds=_scripts(root, Stage.build, executor),
@@ -192,7 +206,8 @@ def _pipeline(root: Section, name: str, text: str) -> Pipeline:
             "deploy",
             "would deploy what nothing has tested; add a [[test]], or say untested = true",
         )
-    if pipeline.forks == "test" and executor == LOCAL:
+    stages = (*pipeline.tests, *pipeline.builds)
+    if pipeline.forks == "test" and LOCAL in (executor, *(one.executor for one in stages)):
         root.wrong(
             "forks",
             "\"test\" runs strangers' code as Leeroy's own user; name an executor that "
@@ -289,10 +304,30 @@ def _deploys(root: Section, pipeline: str, executor: str) -> tuple[Deploy, ...]:
                 approve=section.get("approve", bool, False),
                 unheard=section.choice("unheard", ("hold", "deploy"), "hold"),
                 grace_s=section.measured("grace", durations.seconds, 30.0),
+                windows=_windows(section),
                 lock=lock or name,
             )
         )
         section.finish()
+    return tuple(found)
+
+
+def _windows(section: Section) -> tuple[Window, ...]:
+    found: list[Window] = []
+    for text in section.texts("windows") or ():
+        try:
+            found.append(hours.parse(text))
+        except Invalid as exc:
+            section.wrong("windows", str(exc))
+    if section.data.get("windows") == []:
+        section.wrong("windows", "is empty, so it would never be open; leave it out for always")
+    grace_s = section.measured("grace", durations.seconds, 30.0)
+    for window in found:
+        if window.length_s <= grace_s:
+            text = (
+                f"{window.text!r} is not longer than the grace period, so nothing can start in it"
+            )
+            section.wrong("windows", text)
     return tuple(found)
 
 

@@ -1,10 +1,23 @@
-"""Which branches and tags a list of patterns means."""
+"""What names mean: patterns of branches and tags, and addresses of repositories."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
 from functools import lru_cache
+
+FORGES = ("github", "gitlab", "bitbucket", "gitea")
+"""The forges by the last part of `/hooks/{forge}`."""
+
+_HOSTS = {
+    "github.com": "github",
+    "gitlab.com": "gitlab",
+    "bitbucket.org": "bitbucket",
+    "codeberg.org": "gitea",
+}
+_URL = re.compile(r"[a-z][a-z0-9+.-]*://(?P<authority>[^/]*)(?P<path>.*)\Z", re.I | re.S)
+_SCP = re.compile(r"(?:[^@/:]*@)?(?P<host>\[[^\]/]*\]|[^/:\[\]@]+):(?P<path>.*)\Z", re.S)
+_PORT = re.compile(r":[0-9]*\Z")
 
 
 @lru_cache(maxsize=1024)
@@ -26,3 +39,33 @@ def matches(patterns: Sequence[str], ref: str) -> bool:
         if _compiled(pattern.removeprefix("!")).fullmatch(ref):
             meant = not pattern.startswith("!")
     return meant
+
+
+def address(url: str) -> str:
+    """
+    The normal form of a repository's address, by which two of them are compared.
+
+    Host and path without case, `.git`, user, port and scheme; a local path
+    (also as file://) as it stands.  Empty for an empty address, which must
+    match nothing.
+    """
+    text = url.strip()
+    if text.startswith(("/", "./", "../")) or not text:
+        return text
+    found = _URL.match(text)
+    if found:
+        if text[:7].lower() == "file://":
+            return found["path"]
+        host = _PORT.sub("", found["authority"].rpartition("@")[2])
+    else:
+        found = _SCP.match(text)
+        if not found:
+            return text
+        host = found["host"]
+    path = found["path"].strip("/").lower().removesuffix(".git").rstrip("/")
+    return f"{host.lower()}/{path}"
+
+
+def forge(repository: str) -> str | None:
+    """The forge that the repository's host is known for; None for any other host."""
+    return _HOSTS.get(address(repository).partition("/")[0])

@@ -24,9 +24,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
+import sqlalchemy as sa
 import uvicorn
 
-from leeroy import config, context, letters, shelf
+from leeroy import config, context, letters, shelf, standby
 from leeroy.config import Config
 from leeroy.db import schema
 from leeroy.db.engine import Database
@@ -62,9 +63,17 @@ def serve(settings: Config, clock: Clock, on_ready: Callable[[str], None] = lamb
     """
     _keep_to_ourselves()
     sys.setswitchinterval(_SWITCH_S)
-    settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    standby.wait(_written(settings), settings.host, settings.port)
     with _alone(settings.data):
         return _Server(settings, clock, on_ready).run()
+
+
+def _written(settings: Config) -> list[Path]:
+    """The folders that must be writable: the data, and where a SQLite file lies."""
+    url = sa.make_url(settings.database)
+    if url.get_backend_name() == "sqlite" and url.database:
+        return [settings.data, Path(url.database).absolute().parent]
+    return [settings.data]
 
 
 def _keep_to_ourselves() -> None:

@@ -188,7 +188,9 @@ class Section:
 
     def choice(self, key: str, words: Sequence[str], default: str) -> str:
         """One of *words*."""
-        value = self.text(key, default) or default
+        value = self.text(key)
+        if value is None:
+            return default
         if value not in words:
             hint = f"; did you mean {near[0]!r}?" if (near := close(value, words)) else ""
             allowed = ", ".join(repr(word) for word in words)

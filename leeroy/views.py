@@ -7,7 +7,7 @@ Reads rows and decides nothing.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 
 from leeroy import gates, onward
 from leeroy.context import Context
-from leeroy.db import builds, deploys, house, logs, outbox, steps
+from leeroy.db import builds, deploys, house, logs, steps
 from leeroy.errors import ConfigError, Invalid, NotFound
 from leeroy.model import Build, Event, Notice, Stage, State, Step, StepState
 from leeroy.notify import targets
@@ -315,8 +315,3 @@ def failed_step(every: list[Step]) -> Step | None:
     """The step that made a build fail, the last one that did."""
     wrong = [s for s in every if s.state in (StepState.failed, StepState.interrupted)]
     return wrong[-1] if wrong else None
-
-
-def counts(conn: Connection) -> Mapping[str, int]:
-    """How many notices are in each state (for doctor and metrics)."""
-    return outbox.counts(conn)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,62 +12,22 @@ import pytest
 
 from leeroy.db import schema
 from leeroy.db.engine import Database
-from tests.parts import missing
+from tests.postgres import a_postgres, programs
 from tests.servers import Leeroy, a_leeroy
-from tests.waiting import until
 
 _number = itertools.count(1)
 
 
-def _programs() -> Path | None:
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
-    return found[-1].parent if found else None
-
-
 @pytest.fixture(scope="session")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A PostgreSQL server of its own; the address ends where a database's name goes."""
-    programs = _programs()
-    if programs is None:
-        missing("PostgreSQL's server (Debian: postgresql)")
-    assert programs is not None
-    folder = Path("/tmp") / f"leeroy-pg-{os.getpid()}"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(mode=0o700)
-    as_user: list[str] = []
-    if os.getuid() == 0:  # PostgreSQL refuses to run as root
-        shutil.chown(folder, "postgres", "postgres")
-        as_user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
-    subprocess.run(
-        [*as_user, programs / "initdb", "-D", folder / "data", "-U", "leeroy", "-A", "trust",
-         "--locale=C", "-E", "UTF8", "--no-sync"],
-        check=True, stdout=subprocess.DEVNULL, cwd="/",
-    )  # fmt: skip
-    server = subprocess.Popen(
-        [*as_user, programs / "postgres", "-D", folder / "data", "-k", folder,
-         "-c", "listen_addresses=", "-c", "fsync=off", "-c", "max_connections=200"],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/",
-    )  # fmt: skip
-    try:
-        ready = [*as_user, str(programs / "pg_isready"), "-q", "-h", str(folder), "-U", "leeroy"]
-        until(lambda: subprocess.run(ready, check=False, cwd="/").returncode == 0, timeout=30)
-        subprocess.run(
-            [*as_user, programs / "createdb", "-h", folder, "-U", "leeroy", "template"],
-            check=True, cwd="/",
-        )  # fmt: skip
-        schema.ensure(f"postgresql+psycopg://leeroy@/template?host={folder}", migrate=True)
-        yield f"{folder}"
-    finally:
-        server.terminate()
-        server.wait(30)
-        shutil.rmtree(folder, ignore_errors=True)
+    """A PostgreSQL server for all tests; the address ends where a database's name goes."""
+    with a_postgres(Path("/tmp") / f"leeroy-pg-{os.getpid()}") as server:
+        yield str(server.folder)
 
 
 def _make(folder: str, name: str, template: str = "template") -> str:
-    programs = _programs()
-    assert programs is not None
     subprocess.run(
-        [programs / "createdb", "-h", folder, "-U", "leeroy", "-T", template, name],
+        [programs() / "createdb", "-h", folder, "-U", "leeroy", "-T", template, name],
         check=True, cwd="/",
     )  # fmt: skip
     return f"postgresql+psycopg://leeroy@/{name}?host={folder}"

@@ -7,17 +7,20 @@ from typing import Annotated, Any
 
 import typer
 
-from leeroy import showing
-from leeroy.cli import asking, following
+from leeroy import __version__, showing
+from leeroy.cli import asking, following, groups
 from leeroy.errors import Invalid, LeeroyError
 
 app = typer.Typer(
     name="leeroy",
+    cls=groups.Everyday,
     help="Runs a project's tests, builds and deploys, with a grace period before each deploy.",
+    epilog="Start with: leeroy init && leeroy check && leeroy serve",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 Config = Annotated[str | None, typer.Option("--config", help="leeroy.toml", metavar="FILE")]
@@ -25,10 +28,29 @@ ServerUrl = Annotated[
     str | None, typer.Option("--server", help="ask this server (LEEROY_SERVER)", metavar="URL")
 ]
 Json = Annotated[bool, typer.Option("--json", help="one JSON object or array on stdout")]
-Id = Annotated[int, typer.Argument(metavar="ID", min=1, help="the build's number")]
+Id = Annotated[
+    int,
+    typer.Argument(metavar="ID", parser=groups.build_id, help="the build's number, or its page"),
+]
 Environment = Annotated[str | None, typer.Option("--environment", "-e", metavar="E")]
 Reason = Annotated[str | None, typer.Option("--reason", metavar="TEXT", help="for the record")]
 Wait = Annotated[bool, typer.Option("--wait", help="until it is over; exit code 1 if it failed")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        showing.out(f"leeroy {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def leeroy(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="which Leeroy this is"),
+    ] = False,
+) -> None:
+    """Runs a project's tests, builds and deploys, with a grace period before each deploy."""
 
 
 def _answer(found: Any, json: bool) -> None:

@@ -14,7 +14,6 @@ from leeroy.cli import asking
 from leeroy.cli.app import Config, Json, ServerUrl
 from leeroy.errors import Invalid, NotFound
 
-MAINTENANCE = "maintenance"
 _added: set[int] = set()
 
 
@@ -36,9 +35,8 @@ def add(app: typer.Typer) -> None:
     token.command("add")(token_add)
     token.command("list")(token_list)
     token.command("remove")(token_remove)
-    app.command(help=f"[{MAINTENANCE}] {migrate.__doc__}")(migrate)
-    app.command(help=f"[{MAINTENANCE}] {states.__doc__}")(states)
-    app.command(help=f"[{MAINTENANCE}] {backup.__doc__}")(backup)
+    for seldom in (migrate, states, backup, crashtest):
+        app.command()(seldom)
 
 
 def _group(app: typer.Typer, name: str, text: str) -> typer.Typer:
@@ -69,11 +67,12 @@ def serve(json: Json = False, config: Config = None) -> int:
 
 def demo(
     once: Annotated[bool, typer.Option("--once", help="tell the story once, and leave")] = False,
+    json: Json = False,
 ) -> int:
     """The whole story on a throw-away repository: push, tests, a stop, a deploy."""
     from leeroy import demo as story
 
-    return story.run(once=once)
+    return story.run(once=once, json=json)
 
 
 def init(
@@ -149,6 +148,7 @@ def hook_show(
     config: Config = None,
 ) -> int:
     """What to enter in the forge's webhook settings."""
+    from leeroy import webhooks
     from leeroy.config import Secrets, load
     from leeroy.pipelines import parse
 
@@ -160,25 +160,31 @@ def hook_show(
     read = parse(text, name=pipeline, file=str(file))
     if not read.secrets:
         raise Invalid(f'{file}: has no secret, so no hook is accepted; write secret = "env:NAME"')
-    shown = {
-        "pipeline": pipeline,
-        "repository": read.repository,
-        "url": f"{found.url}/hooks/github",
-        "content_type": "application/json",
-        "events": ["push"],
-        "secret": read.secrets[0],
-    }
-    if secret:
-        shown["secret_value"] = Secrets(found).get(read.secrets[0])
+    value = Secrets(found).get(read.secrets[0]) if secret else None
+    forms = webhooks.forms(read, found.url, value)
     if json:
+        first = forms[0]
+        shown = {
+            "pipeline": pipeline,
+            "repository": read.repository,
+            "url": first.url,
+            "content_type": "application/json",
+            "events": list(first.events),
+            "secret": read.secrets[0],
+            "forges": [
+                {"forge": one.forge, "url": one.url, "events": list(one.events)} for one in forms
+            ],
+        }
+        if secret:
+            shown["secret_value"] = value
         showing.as_json(shown)
         return 0
-    showing.out(f"Payload URL    {shown['url']}")
-    showing.out(f"Content type   {shown['content_type']}")
-    value = shown.get("secret_value")
-    hint = f"the value of {read.secrets[0]} (`--secret` shows it)"
-    showing.out(f"Secret         {value or hint}")
-    showing.out("Events         just the push event")
+    for number, form in enumerate(forms):
+        showing.out(f"{chr(10) if number else ''}{form.title}: {form.where}")
+        for label, text in form.lines:
+            showing.out(f"  {label:<22}{text}")
+    if read.forge is None:
+        showing.say('`forge = "…"` in the pipeline shows only one of them')
     return 0
 
 
@@ -313,3 +319,29 @@ def backup(
     else:
         showing.out(f"{file} is a copy of {source}")
     return 0
+
+
+def crashtest(
+    kills: Annotated[int, typer.Option("--kills", metavar="N", min=1)] = 30,
+    json: Json = False,
+) -> int:
+    """Kill a throw-away Leeroy again and again, and check that it keeps every promise."""
+    from leeroy.proof import crashtest as storm
+
+    def progress(text: str) -> None:
+        if sys.stderr.isatty():
+            sys.stderr.write(f"\r\x1b[K{text}")
+            sys.stderr.flush()
+
+    found = storm.run(kills=kills, progress=progress)
+    progress("")
+    if json:
+        showing.as_json(found.json())
+    else:
+        shown = found.json()
+        for name in ("builds", "kills", "deploys", "interrupted", "withdrawn", "requeued"):
+            showing.out(f"{name:<12}{shown[name]}")
+        showing.out(f"{'violations':<12}{len(found.violations)}  (in {found.seconds:.0f} s)")
+        for violation in found.violations:
+            showing.out(f"  {violation}")
+    return 1 if found.violations else 0

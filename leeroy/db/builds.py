@@ -183,14 +183,52 @@ def older_tags(conn: Connection, build: Build) -> list[int]:
 
 
 def queued_on_branch(conn: Connection, build: Build) -> list[Build]:
-    """The queued builds of the same pipeline and branch with a smaller place."""
+    """The queued builds of the same branch (or pull request) with a smaller place."""
     statement = _ALL.where(
         builds.c.state == State.queued,
         builds.c.pipeline == build.pipeline,
         builds.c.branch == build.branch,
+        # A fork may call its branch main: its pull request is no push to ours.
+        builds.c.pull_request.is_not_distinct_from(build.pull_request),
         builds.c.place < build.place,
     )
     return [build_of(row) for row in conn.execute(statement)]
+
+
+def unfinished_of(
+    conn: Connection,
+    pipeline: str,
+    *,
+    branch: str | None = None,
+    tag: str | None = None,
+    pull_request: int | None = None,
+) -> list[Build]:
+    """
+    The builds of a branch, a tag or a pull request that wait or are being tested.
+
+    Nobody else moves them before this transaction ends.  Those of pull
+    requests are not of their branch.
+    """
+    c = builds.c
+    states = (State.queued, State.building, State.passed, State.deploy_pending)
+    statement = _ALL.where(
+        c.state.in_(states),
+        c.pipeline == pipeline,
+        c.pull_request.is_not_distinct_from(pull_request),
+    )
+    if pull_request is None:
+        statement = statement.where(
+            c.branch.is_not_distinct_from(branch), c.tag.is_not_distinct_from(tag)
+        )
+    found = conn.execute(statement.order_by(c.id).with_for_update())
+    return [build_of(row) for row in found]
+
+
+def of_pull_request(conn: Connection, pipeline: str, number: int) -> list[Build]:
+    """Every build of a pull request, newest first; nobody else moves them meanwhile."""
+    statement = _ALL.where(builds.c.pipeline == pipeline, builds.c.pull_request == number)
+    found = conn.execute(statement.order_by(builds.c.id.desc()).with_for_update())
+    return [build_of(row) for row in found]
 
 
 def slots_taken(conn: Connection, host: str) -> set[int]:
@@ -267,7 +305,11 @@ def counts(conn: Connection) -> dict[State, int]:
 def last_on_branch(conn: Connection, pipeline: str, branch: str | None) -> Build | None:
     """The newest build of a pipeline (and branch) whose tests have ended, for its badge."""
     ended = [s for s in State if s not in (State.queued, State.building, State.superseded)]
-    statement = _ALL.where(builds.c.pipeline == pipeline, builds.c.state.in_(ended))
+    statement = _ALL.where(
+        builds.c.pipeline == pipeline,
+        builds.c.state.in_(ended),
+        builds.c.pull_request.is_(None),
+    )
     if branch is not None:
         statement = statement.where(builds.c.branch == branch)
     row = conn.execute(statement.order_by(builds.c.id.desc()).limit(1)).first()
@@ -308,10 +350,17 @@ def delete(conn: Connection, build_id: int) -> None:
 
 
 def finished_before(conn: Connection, before: datetime, kept: set[int], limit: int) -> list[int]:
-    """The oldest builds that were over before then, but those to be *kept*."""
+    """
+    The oldest builds that were over before then, but those to be *kept*.
+
+    Nor those that were deployed again by a build that is still there: it has
+    their artifacts, and none of its own.
+    """
+    again = builds.alias("again")
+    needed = sa.exists().where(again.c.source == builds.c.id, again.c.deploy_to.is_not(None))
     statement = (
         select(builds.c.id)
-        .where(builds.c.finished_at < before, builds.c.id.not_in(sorted(kept)))
+        .where(builds.c.finished_at < before, builds.c.id.not_in(sorted(kept)), ~needed)
         .order_by(builds.c.id)
         .limit(limit)
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import timedelta
 from typing import Any
 
 import sqlalchemy as sa
@@ -174,6 +175,30 @@ def unannounce(conn: Connection, *, pipeline: str | None, environment: str | Non
     if environment is not None:
         statement = statement.where(deploys.c.environment == environment)
     conn.execute(statement.values(announced_at=None, heard_at=None, heard_by=None, deploy_at=None))
+
+
+def put_off(conn: Connection, by: timedelta) -> None:
+    """The clock was set by *by*: move the announcements that nobody has heard along with it."""
+    unheard = (
+        select(deploys.c.build_id, deploys.c.environment, deploys.c.announced_at)
+        .join(builds, builds.c.id == deploys.c.build_id)
+        .where(
+            builds.c.state == State.deploy_pending,
+            deploys.c.environment == builds.c.environment,
+            deploys.c.announced_at.is_not(None),
+            deploys.c.heard_at.is_(None),
+        )
+    )
+    for row in conn.execute(unheard).all():
+        conn.execute(
+            update(deploys)
+            .where(
+                deploys.c.build_id == row.build_id,
+                deploys.c.environment == row.environment,
+                deploys.c.announced_at == row.announced_at,
+            )
+            .values(announced_at=row.announced_at + by)
+        )
 
 
 def last_of_each(conn: Connection, count: int) -> set[int]:

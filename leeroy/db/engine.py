@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import TimeoutError as NoConnection
 
 from leeroy.errors import LeeroyError, Unavailable
 
@@ -65,6 +66,8 @@ class Database:
         self.on_commit = on_commit
         self.on_broken = on_broken
         self.broken: Exception | None = None
+        self.trouble: Exception | None = None
+        """Why the last piece of work could not be stored; None when it was."""
         self._closing = False
         if self.is_sqlite:
             self._reading = sqlite_engine(self.url, "BEGIN")
@@ -103,7 +106,7 @@ class Database:
         try:
             with self._reading.connect() as conn, conn.begin():
                 return work(conn)
-        except DBAPIError as exc:
+        except (DBAPIError, NoConnection) as exc:
             raise self._unavailable(exc) from exc
 
     def listen(self) -> None:
@@ -142,11 +145,18 @@ class Database:
                 if attempt < 3 and getattr(exc.orig, "sqlstate", "") in _AGAIN:
                     continue
                 fail = exc if isinstance(exc, IntegrityError) else self._unavailable(exc)
+                if fail is not exc:
+                    self.trouble = exc
                 future.set_exception(fail)
+                return
+            except NoConnection as exc:
+                self.trouble = exc
+                future.set_exception(self._unavailable(exc))
                 return
             except BaseException as exc:
                 future.set_exception(exc)
                 return
+        self.trouble = None
         future.set_result(value)
         self.tell(touched)
 
@@ -316,8 +326,10 @@ class _SqliteWriter:
                 self._database.broken = exc
                 if self._database.on_broken is not None:
                     self._database.on_broken(exc)
+            self._database.trouble = exc
             self._fail(jobs, exc)
             return
+        self._database.trouble = None
         for (_, future), (value, error) in zip(jobs, answers, strict=True):
             if error is not None:
                 future.set_exception(error)

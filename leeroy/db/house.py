@@ -103,6 +103,9 @@ def add_delivery(
     now: datetime,
     builds: list[int],
     reason: str | None,
+    *,
+    event: str | None = None,
+    about: str | None = None,
 ) -> None:
     """Write down a delivery with its answer, in the transaction of its builds."""
     conn.execute(
@@ -113,8 +116,25 @@ def add_delivery(
             "at": now,
             "builds": json.dumps(builds),
             "reason": reason,
+            "event": event,
+            "about": about,
         },
     )
+
+
+def deliveries_about(conn: Connection, forge: str, about: str) -> list[tuple[str, list[int]]]:
+    """The event and the builds of each delivery about the same thing, first to last."""
+    statement = select(deliveries.c.event, deliveries.c.builds).where(
+        deliveries.c.forge == forge, deliveries.c.about == about
+    )
+    rows = conn.execute(statement.order_by(deliveries.c.at))
+    return [(row.event, json.loads(row.builds)) for row in rows]
+
+
+def alone(conn: Connection, what: str) -> None:
+    """From here to its end, only this transaction decides about *what*."""
+    if conn.dialect.name != "sqlite":  # whose writers are alone anyway
+        conn.execute(select(sa.func.pg_advisory_xact_lock(sa.func.hashtextextended(what, 0))))
 
 
 def last_delivery(conn: Connection) -> datetime | None:

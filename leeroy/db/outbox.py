@@ -104,13 +104,31 @@ def claim(
     return chosen
 
 
-def release(conn: Connection, who: str) -> None:
-    """What *who* had claimed may be sent by anybody again (its process died)."""
+def release(conn: Connection, who: str, but: Collection[int] = ()) -> None:
+    """
+    What *who* had claimed may be sent by anybody again: its process died.
+
+    Or the claim was stored and its answer lost; then all *but* what is in hand.
+    """
     conn.execute(
         update(outbox)
-        .where(outbox.c.state == "waiting", outbox.c.claimed_by == who)
+        .where(
+            outbox.c.state == "waiting",
+            outbox.c.claimed_by == who,
+            outbox.c.id.not_in(sorted(but)),
+        )
         .values(claimed_by=None)
     )
+
+
+def hurry(conn: Connection, now: datetime) -> None:
+    """The clock was set back: what was to be tried at a time still far off is tried now."""
+    conn.execute(
+        update(outbox)
+        .where(outbox.c.state == "waiting", outbox.c.next_try_at > now)
+        .values(next_try_at=now)
+    )
+    touch(conn, "outbox")
 
 
 def get(conn: Connection, notice_id: int) -> Notice | None:

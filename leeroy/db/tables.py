@@ -108,6 +108,10 @@ builds = Table(
     Column("created_at", Instant, nullable=False),
     Column("started_at", Instant),
     Column("finished_at", Instant),
+    Column("forge", Text),
+    Column("base_branch", Text),
+    Column("head_repository", Text),
+    Column("pull_request_ref", Text),
     ForeignKeyConstraint(
         ["id", "version", "state"],
         ["events.build_id", "events.seq", "events.to_state"],
@@ -130,6 +134,13 @@ builds = Table(
     CheckConstraint("state <> 'building' OR slot IS NOT NULL", name="slot"),
     Index("ix_builds_state_id", "state", "id"),
     Index("ix_builds_pipeline_id", "pipeline", "id"),
+    Index(
+        "ix_builds_pull_request",
+        "pipeline",
+        "pull_request",
+        sqlite_where=text("pull_request IS NOT NULL"),
+        postgresql_where=text("pull_request IS NOT NULL"),
+    ),
     Index(
         "ix_builds_due",
         "due_at",
@@ -364,7 +375,15 @@ deliveries = Table(
     Column("builds", Text, nullable=False),
     Column("reason", Text),
     Column("at", Instant, nullable=False),
+    Column("event", Text),
+    Column("about", Text),
     PrimaryKeyConstraint("forge", "id"),
+    Index(
+        "ix_deliveries_about",
+        "about",
+        sqlite_where=text("about IS NOT NULL"),
+        postgresql_where=text("about IS NOT NULL"),
+    ),
 )
 
 settings = Table(

@@ -2,65 +2,68 @@
 The doors for forges: headers and bytes in, a Delivery or an error out.
 
 Pure: no socket, no database.  The HTTP edge finds the forge by the last part
-of `/hooks/{forge}`, finds pipelines by `address`, asks `verify` with each of
-their secrets on the raw body, and only then `parse`.
+of `/hooks/{forge}`, asks `verify` with each pipeline's secrets on the raw body,
+only then `parse`, and finds the pipelines that are `meant` by its repository.
 
     github      GitHub and GitHub Enterprise Server
+    gitlab      GitLab: projects, groups, instances
+    bitbucket   Bitbucket Cloud;  datacenter: Bitbucket Data Center and Server
+    gitea       Gitea, Forgejo (Codeberg), Gogs
+    request     pull requests as GitHub and Gitea tell them alike
+    change      what moved, as all of them tell it in the end
+    signature   what a signature is worth
     payload     what every forge's body goes through: JSON, forms, checked values
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
+from datetime import datetime
 from types import MappingProxyType
 from typing import Final, Protocol
 
-from leeroy.hooks import github
+from leeroy.hooks import bitbucket, gitea, github, gitlab
 from leeroy.hooks.payload import BadPayload
 from leeroy.model import Delivery
+from leeroy.refs import address
 
-__all__ = ["FORGES", "BadPayload", "Forge", "address"]
+__all__ = ["FORGES", "BadPayload", "Forge", "address", "meant"]
 
 
 class Forge(Protocol):
     """What a forge's module offers.  Header names come in lower case."""
 
-    def verify(self, secret: str, headers: Mapping[str, str], body: bytes) -> bool:
-        """Whether *body* was signed with *secret*; False for an empty secret or signature."""
+    def verify(
+        self, secrets: tuple[str, ...], headers: Mapping[str, str], body: bytes, now: datetime
+    ) -> bool:
+        """
+        Whether *body* was signed with one of a pipeline's *secrets*; never with an empty one.
+
+        *now* is compared with the time of signing where the forge tells it.
+        """
 
     def parse(self, headers: Mapping[str, str], body: bytes) -> Delivery:
         """What the delivery says; BadPayload when it is none."""
 
 
-FORGES: Final[Mapping[str, Forge]] = MappingProxyType({"github": github})
+FORGES: Final[Mapping[str, Forge]] = MappingProxyType(
+    {"github": github, "gitlab": gitlab, "bitbucket": bitbucket, "gitea": gitea}
+)
 """The forges by the last part of `/hooks/{forge}`."""
 
-_URL = re.compile(r"[a-z][a-z0-9+.-]*://(?P<authority>[^/]*)(?P<path>.*)\Z", re.I | re.S)
-_SCP = re.compile(r"(?:[^@/:]*@)?(?P<host>\[[^\]/]*\]|[^/:\[\]@]+):(?P<path>.*)\Z", re.S)
-_PORT = re.compile(r":[0-9]*\Z")
 
-
-def address(url: str) -> str:
+def meant(delivery: Delivery, repository: str | None) -> bool:
     """
-    The normal form of a repository's address, by which two of them are compared.
+    Whether the delivery is of the pipeline's *repository*.
 
-    Host and path without case, `.git`, user, port and scheme; a local path
-    (also as file://) as it stands.  Empty for an empty address, which must
-    match nothing.
+    `//PRJ/shop` is that repository on any host, for a forge that tells no
+    address of its own.
     """
-    text = url.strip()
-    if text.startswith(("/", "./", "../")) or not text:
-        return text
-    found = _URL.match(text)
-    if found:
-        if text[:7].lower() == "file://":
-            return found["path"]
-        host = _PORT.sub("", found["authority"].rpartition("@")[2])
-    else:
-        found = _SCP.match(text)
-        if not found:
-            return text
-        host = found["host"]
-    path = found["path"].strip("/").lower().removesuffix(".git").rstrip("/")
-    return f"{host.lower()}/{path}"
+    own = address(repository or "")
+    if not own:
+        return False
+    path = own.partition("/")[2].removeprefix("scm/")
+    return any(
+        path == told[2:].lower() if told.startswith("//") else own == address(told)
+        for told in delivery.addresses
+    )

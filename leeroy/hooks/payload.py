@@ -22,8 +22,11 @@ ADDRESS_LIMIT = 2_000
 MESSAGE_LIMIT = 100_000
 """A longer message is cut: it is a reason for a short notice, not for no build."""
 ID_LIMIT = 200
+FORM = "application/x-www-form-urlencoded"
 
 _COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?\Z", re.I)
+_SHORT = re.compile(r"[0-9a-f]{7,64}\Z", re.I)
+_SIGNED = re.compile(r"\s*(?P<name>[^<>]*?)\s*<(?P<mail>[^<>]*)>\s*\Z")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _NO_REF = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|^/|[/.]\Z|\.lock\Z")
 _MAIL = re.compile(r"[^\s@<>(),;:\"\[\]\\]{1,64}@[^\s@<>(),;:\"\[\]\\]{1,255}\Z")
@@ -55,9 +58,12 @@ def header(headers: Mapping[str, str], name: str) -> str:
 
 def read(headers: Mapping[str, str], body: bytes) -> Object:
     """The object in a JSON body, or in the `payload` field of a form."""
+    if headers.get("content-encoding", "").strip().lower() not in ("", "identity"):
+        # Nothing is unpacked here, so nothing can burst.
+        raise BadPayload("the body is compressed, which no forge does; send it as it is")
     kind = headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind == "application/x-www-form-urlencoded":
-        return _object(_form(body))
+    if kind == FORM:
+        return _object(form(body))
     if kind not in ("application/json", ""):
         raise BadPayload(
             f"the content type {kind[:100]!r} is none a webhook has; "
@@ -69,7 +75,8 @@ def read(headers: Mapping[str, str], body: bytes) -> Object:
         raise BadPayload("the body is not UTF-8, so it is no JSON") from None
 
 
-def _form(body: bytes) -> str:
+def form(body: bytes) -> str:
+    """The text of a form's one `payload` field."""
     try:
         fields = parse_qs(body.decode("ascii"), errors="strict", max_num_fields=10)
     except ValueError:
@@ -116,6 +123,32 @@ def part(parent: Object, key: str) -> Object:
     return value
 
 
+def several(parent: Object, key: str) -> list[Object]:
+    """The objects in the list at *key*; empty when there is none."""
+    value = parent.get(key)
+    if value is None:
+        return []
+    if not isinstance(value, list) or not all(isinstance(one, dict) for one in value):
+        raise BadPayload(f"{key} is no list of objects")
+    return value
+
+
+def count(parent: Object, key: str) -> int:
+    """The whole number at *key*, such as a pull request's: 1 or more."""
+    value = parent.get(key)
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value < 2**63:
+        raise BadPayload(f"{key} is no number of a pull request")
+    return value
+
+
+def ident(parent: Object, key: str) -> str | None:
+    """What *parent* is known by at *key*, a number above 0 or a text; None when there is none."""
+    value = parent.get(key)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return hex(value) if value > 0 else None
+    return (text(parent, key) or "").strip().lower() or None
+
+
 def flag(parent: Object, key: str) -> bool:
     """The yes or no at *key*; no when there is none."""
     value = parent.get(key)
@@ -155,6 +188,15 @@ def mail(parent: Object, key: str) -> str | None:
     return value if value is not None and _MAIL.match(value) else None
 
 
+def person(parent: Object, key: str) -> tuple[str | None, str | None]:
+    """Name and mail address in a text such as `Ada <ada@example.com>`."""
+    value = words(parent, key, 500)
+    found = _SIGNED.match(value) if value else None
+    if found is None:
+        return value, None
+    return found["name"] or None, found["mail"] if _MAIL.match(found["mail"]) else None
+
+
 def url(parent: Object, key: str) -> str | None:
     """A repository's address; None when there is none."""
     value = text(parent, key)
@@ -174,6 +216,13 @@ def commit(value: str | None, key: str) -> str:
     """A commit's whole name, 40 or 64 digits in lower case."""
     if value is None or not _COMMIT.match(value):
         raise BadPayload(f"{key} is no commit; one has 40 or 64 hexadecimal digits")
+    return value.lower()
+
+
+def short(value: str | None, key: str) -> str:
+    """At least the first 7 digits of a commit's name, in lower case."""
+    if value is None or not _SHORT.match(value):
+        raise BadPayload(f"{key} is no commit; one has 7 to 64 hexadecimal digits")
     return value.lower()
 
 

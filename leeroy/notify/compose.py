@@ -32,10 +32,10 @@ class News:
     `deploy` is the build's deploy to `event.environment` as it is today,
     `grace_s` the grace period of that environment, `runs_commit` what runs
     there now.  `waiting_for` names the gates other than the grace period that
-    keep a pending deploy.  `step` is the step that failed, `log_tail` the end
-    of its log.  `url` is the public base of every link; `stop_url` leads to
-    the stop page of the pending deploy.  Times are shown in `zone` (None: the
-    server's own).
+    keep a pending deploy, `opens_at` is when its window opens.  `step` is the
+    step that failed, `log_tail` the end of its log.  `url` is the public base
+    of every link; `stop_url` leads to the stop page of the pending deploy.
+    Times are shown in `zone` (None: the server's own).
     """
 
     build: Build
@@ -44,6 +44,7 @@ class News:
     grace_s: float = 0.0
     runs_commit: str | None = None
     waiting_for: str | None = None
+    opens_at: datetime | None = None
     step: Step | None = None
     log_tail: str | None = None
     url: str
@@ -192,6 +193,8 @@ def _not_before(news: News) -> str:
     deploy = news.deploy
     heard = deploy is not None and deploy.heard_at is not None
     at = deploy.deploy_at if deploy is not None and heard else None
+    if news.opens_at is not None:
+        at = news.opens_at + timedelta(seconds=news.grace_s)
     if at is None:
         at = news.now + timedelta(seconds=news.grace_s)
     # Whole seconds, downwards: what is said must not be later than what can happen.
@@ -211,6 +214,9 @@ def _story(news: News) -> _Story:
     if event.to_state is State.deploy_pending:
         return _past(news)
     match event.move:
+        case Move.accept if build.fork and build.approved_by is None:
+            asked = "A person must let a fork's code run, commit by commit: "
+            return _Story("waits for approval", (f"{asked}`leeroy approve {build.id}`.", *because))
         case Move.accept:
             return _Story("accepted", because or ("It waits for a free slot.",))
         case Move.start:

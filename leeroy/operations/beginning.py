@@ -1,4 +1,4 @@
-"""How builds begin: a push, a person, once more, or an older one put back."""
+"""How builds begin: as a delivery says, by a person, once more, or an older one put back."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from sqlalchemy import Connection
 from leeroy import shelf, views
 from leeroy.advance import accept
 from leeroy.context import Context
-from leeroy.db import builds, house
+from leeroy.db import builds
 from leeroy.db import deploys as rows
 from leeroy.errors import Invalid, NotFound, NotPossible
-from leeroy.model import Build, Delivery, Move, Push, State
+from leeroy.model import Build, Move, State
 from leeroy.operations import common
 from leeroy.operations.common import Json
-from leeroy.pipelines import Pipeline, matches
+from leeroy.pipelines import Pipeline
 from leeroy.views import find
 
 _COMMIT = re.compile(r"[0-9a-f]{7,64}")
@@ -42,60 +42,6 @@ def enter(
             reason = f"build {build.id} of {build.branch} is newer (only_newest)"
             common.move(conn, context, older, Move.supersede, actor=actor, reason=reason)
     return build
-
-
-def push(
-    conn: Connection, context: Context, delivery: Delivery, pipelines: list[Pipeline]
-) -> tuple[list[int], str | None]:
-    """
-    The builds of one webhook delivery, or the reason why it starts none.
-
-    A delivery that was seen before gives the same builds again, and makes none.
-    """
-    seen = house.delivery(conn, delivery.forge, delivery.id)
-    if seen is not None:
-        return seen[0], "seen before"
-    made: list[int] = []
-    reasons: list[str] = [] if delivery.ignored is None else [delivery.ignored]
-    for pipeline in pipelines:
-        for ref in delivery.pushes:
-            reason = _unwanted(pipeline, ref)
-            if reason is not None:
-                reasons.append(reason)
-                continue
-            build = enter(
-                conn,
-                context,
-                pipeline,
-                actor=delivery.forge,
-                trigger="push",
-                branch=ref.branch,
-                tag=ref.tag,
-                commit=ref.commit,
-                message=ref.message,
-                author=ref.author,
-                author_email=ref.author_email,
-                default_branch=ref.default_branch,
-            )
-            made.append(build.id)
-    text = None
-    if not made:
-        text = "; ".join(dict.fromkeys(reasons)) or "nothing was pushed"
-    house.add_delivery(conn, delivery.forge, delivery.id, context.clock.now(), made, text)
-    return made, text
-
-
-def _unwanted(pipeline: Pipeline, ref: Push) -> str | None:
-    name = ref.branch or ref.tag or ""
-    if ref.deleted:
-        return f"{name} was deleted"
-    if matches(pipeline.branches, name):
-        return None
-    if ref.tag is not None and any(
-        deploy.tags is not None and matches(deploy.tags, name) for deploy in pipeline.deploys
-    ):
-        return None
-    return f"pipeline {pipeline.name} does not test {name}"
 
 
 def trigger(
@@ -211,4 +157,8 @@ def _same_code(old: Build) -> dict[str, Any]:
         "message": old.message,
         "author": old.author,
         "author_email": old.author_email,
+        "forge": old.forge,
+        "base_branch": old.base_branch,
+        "head_repository": old.head_repository,
+        "pull_request_ref": old.pull_request_ref,
     }

@@ -55,8 +55,13 @@ class DropWatch:
 
 
 Act = Launch | Stop | Tidy | StartWatch | DropWatch
-WatchKey = tuple[int, str, int]
-"""Build, environment, and the seq of the announcement."""
+WatchKey = tuple[int, str, int, bool]
+"""
+Build, environment, the seq of the announcement, and whether somebody had been told.
+
+With `unheard = "deploy"` a period may begin with nobody told; whoever is told
+in the middle of it still gets a full one, so that is another watch.
+"""
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import shutil
 import stat
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -69,7 +70,8 @@ def _no_links(base: Path, path: Path) -> None:
 
 def _copy(source: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
-    new = target.with_name(f".new-{os.getpid()}-{target.name}"[:200])
+    # not made of the file's own name: that may be as long as a name can be
+    new = target.with_name(f".new-{os.getpid()}-{threading.get_native_id()}")
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
     with os.fdopen(os.open(source, flags), "rb") as reading, new.open("wb") as writing:
         shutil.copyfileobj(reading, writing, 1 << 20)

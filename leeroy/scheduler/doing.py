@@ -119,6 +119,10 @@ class Doer:
             # It ended at this moment, or is not prepared yet.
             log.info("run %s is not there to be stopped", act.run_id)
 
+    def stopping(self, run_id: str) -> bool:
+        """Whether the wish to stop this run was passed on."""
+        return run_id in self._stops
+
     def _launch(self, launch: Launch) -> None:
         run_id = launch.step.run_id
         assert run_id is not None

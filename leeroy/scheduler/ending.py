@@ -169,6 +169,8 @@ def _resolved_checkout(conn: Connection, build: Build, found: dict[str, str | No
             values[name] = found[name]
     if build.tag is not None or (build.commit is not None and build.branch is None):
         values.pop("branch", None)  # a tag's, or a bare commit's: no branch asked for it
+    if build.fork:
+        values.pop("author_email", None)  # a stranger's word: nobody is mailed because of it
     builds.change(conn, build.id, **values)
     return replace(build, **values)
 

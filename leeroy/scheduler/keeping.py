@@ -36,6 +36,7 @@ def round_(database: Database, runner: Runner, context: Context) -> None:
         remove(context.config.data / "artifacts" / str(build_id))
     _runs(database, runner)
     _workspaces(database, context)
+    _homes(database, context)
 
 
 def _old_builds(conn: Connection, context: Context) -> list[int]:
@@ -54,6 +55,17 @@ def _runs(database: Database, runner: Runner) -> None:
             continue
         with contextlib.suppress(LeeroyError, OSError):
             runner.forget(run_id)
+
+
+def _homes(database: Database, context: Context) -> None:
+    """Homes of forks' builds that are over: what one left there, no other build ever sees."""
+    folder = context.config.data / "homes"
+    for path in folder.glob(".fork-*") if folder.is_dir() else ():
+        number = path.name.rpartition("-")[2]
+        build = database.read(partial(builds.get, build_id=int(number)))
+        if build is None or build.state.over:
+            with contextlib.suppress(OSError):
+                remove(path)
 
 
 def _workspaces(database: Database, context: Context) -> None:

@@ -43,6 +43,10 @@ log = logging.getLogger(__name__)
 BEAT_S = 5.0
 AWAY_S = 10.0
 """So long without a look, and a watch counts as interrupted."""
+_SLACK_S = 1.0
+"""A turn may come so much later than meant; what is beyond it is not counted as watched."""
+_CLOCK_SET_S = 2.0
+"""A wall clock that moves so much against the monotonic one was set."""
 _AFTER_ERROR_S = 1.0
 _CLEAR_AGAIN_S = 1.0
 _LONGEST_S = 30.0
@@ -91,8 +95,11 @@ class Scheduler:
         self._sick: dict[int, float] = {}
         self._next_beat = 0.0
         self._next_round = 0.0
-        self._last_turn = self._context.clock.monotonic()
+        self._last_turn = self._seen = self._context.clock.monotonic()
+        self._meant_s = 0.0
+        self._blind = False
         self._asleep_s = _asleep()
+        self._offset_s = self._offset()
 
     # --- the server's life
 
@@ -128,10 +135,20 @@ class Scheduler:
         self._ended.append(run_id)
         self._wake.set()
 
-    def _recover(self) -> None:
+    def _take_up(self) -> None:
+        """
+        Follow every step that the rows call running and this process does not know.
+
+        At a start those are all of them.  Later they are what was committed
+        and never answered: the decision is in the rows, and its acts are not done.
+        """
         found = self._database.read(partial(recovering.running, context=self._context))
         for build, step, stored in found:
             assert step.run_id is not None
+            if step.run_id in self._doer.launches:
+                if build.stop_at is not None and not self._doer.stopping(step.run_id):
+                    self._doer.stop(Stop(step.run_id, f"stopped by {build.stop_actor}"))
+                continue
             self._doer.launches[step.run_id] = Launch(build, step)
             if self._runner.look(step.run_id) is Run.absent:
                 self._ended.append(step.run_id)
@@ -143,6 +160,9 @@ class Scheduler:
             if build.stop_at is not None:
                 self._doer.stop(Stop(step.run_id, f"stopped by {build.stop_actor}"))
             self._runner.watch(step.run_id)
+
+    def _recover(self) -> None:
+        self._take_up()
         for build, step in self._database.read(partial(recovering.lost, context=self._context)):
             if step.run_id is not None and self._runner.look(step.run_id) is Run.ended:
                 result = self._runner.result(step.run_id)
@@ -163,12 +183,15 @@ class Scheduler:
             self._wake.clear()
             try:
                 pause = self.turn()
+                self._seen = self._context.clock.monotonic()
             except Unavailable as exc:
                 log.warning("the loop waits: %s", exc)
+                self._blind = True
                 pause = _AFTER_ERROR_S
             except Exception:
                 log.exception("a turn of the loop failed")
                 pause = _AFTER_ERROR_S
+            self._meant_s = pause
             if pause > 0:
                 self._wake.wait(pause)
 
@@ -177,7 +200,7 @@ class Scheduler:
         self._see_whether_asleep()
         self._beat()
         while self._ended:
-            self._finder.look(self._ended.popleft())
+            self._look_at_end(self._ended.popleft())
         ends = list(self._ends)
         jobs: list[Callable[[Connection], list[Act]]] = [
             partial(ending.record, context=self._context, end=end) for end in ends
@@ -202,6 +225,16 @@ class Scheduler:
         if self._look_at(due, room) or self._ends or self._ended:
             return 0.0
         return self._pause(next_at)
+
+    def _look_at_end(self, run_id: str) -> None:
+        """Find out how a run ended; what cannot be found out now is asked again, never dropped."""
+        try:
+            self._finder.look(run_id)
+        except Exception as exc:
+            later(partial(self.ended, run_id))
+            if isinstance(exc, Unavailable):
+                raise
+            log.exception("how run %s ended cannot be seen; looking again", run_id)
 
     def _look_at(self, due: list[Build], room: str | None) -> bool:
         """Decide about the builds that are due; False when there were none."""
@@ -269,6 +302,7 @@ class Scheduler:
         if mono < self._next_beat:
             return
         self._next_beat = mono + BEAT_S
+        self._take_up()
         context = self._context
         self._database.submit(
             lambda conn: house.beat(
@@ -286,16 +320,40 @@ class Scheduler:
             log.exception("old builds and folders could not be removed; trying again later")
 
     def _see_whether_asleep(self) -> None:
-        """A pause of the whole machine, or of this process, interrupts every watch."""
+        """
+        What interrupts a watch: a pause of the machine or of this process, or a lost database.
+
+        While the database does not answer nobody can stop a deploy, so that
+        time is no grace either.  A pause too short to be told of does not
+        count as watched.  A wall clock that was set moves what it decides.
+        """
         mono, asleep = self._context.clock.monotonic(), _asleep()
-        away = max(asleep - self._asleep_s, mono - self._last_turn - AWAY_S)
-        if away > 1.0:
+        late = mono - self._last_turn - self._meant_s
+        slept = asleep - self._asleep_s
+        if self._blind or max(slept, late - AWAY_S) > 1.0:
+            away = slept + mono - self._seen
             log.warning("nothing was watched for %.0f s: pending deploys are announced again", away)
-            self._name = self._new_name()
-            self._away_s = away + (mono - self._last_turn)
-            self._doer.watches.clear()
             self._database.transact(lambda conn: builds.rouse(conn, self._context.clock.now()))
+            if self._blind:
+                self._take_up()
+            self._blind = False
+            self._name = self._new_name()
+            self._away_s = away
+            self._doer.watches.clear()
+        elif late > _SLACK_S:
+            self._doer.watches = {key: at + late for key, at in self._doer.watches.items()}
+        offset = self._offset()
+        ahead = offset - self._offset_s
+        if abs(ahead) > _CLOCK_SET_S:
+            log.warning("the clock was set by %+.0f s", ahead)
+            now = self._context.clock.now()
+            self._database.transact(partial(recovering.clock_set, now=now, ahead_s=ahead))
+        self._offset_s = offset
         self._last_turn, self._asleep_s = mono, asleep
+
+    def _offset(self) -> float:
+        """How far the wall clock is ahead of the clock that counts sleep and is never set."""
+        return self._context.clock.now().timestamp() - time.clock_gettime(time.CLOCK_BOOTTIME)
 
     def _new_name(self) -> str:
         return f"{self._context.host_id}:{token_hex(4)}"

@@ -7,12 +7,12 @@ told by its run directory, and recorded like any end.  Nothing here decides.
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
 
 from leeroy.context import Context
-from leeroy.db import builds, house, logs, steps
+from leeroy.db import builds, deploys, house, logs, outbox, steps
 from leeroy.model import Build, Move, Stage, State, Step, StepState
 from leeroy.operations.resolving import resolved
 from leeroy.runner.runner import Result
@@ -24,6 +24,17 @@ def arrive(conn: Connection, context: Context, boot_id: str) -> datetime | None:
     before = house.beat(conn, context.host_id, context.host_name, boot_id, now)
     builds.rouse(conn, now)
     return before
+
+
+def clock_set(conn: Connection, now: datetime, ahead_s: float) -> None:
+    """
+    The wall clock was set: nobody's time is shortened by it, and nothing sleeps until it is back.
+
+    *ahead_s*: by how much it is ahead of where it would have been.
+    """
+    deploys.put_off(conn, timedelta(seconds=ahead_s))
+    outbox.hurry(conn, now)
+    builds.rouse(conn, now)
 
 
 def running(conn: Connection, context: Context) -> list[tuple[Build, Step, int]]:

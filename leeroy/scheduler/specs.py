@@ -44,6 +44,11 @@ def workspace_name(build: Build, environment: str | None) -> str:
     return str(build.id) if environment is None else f"{build.id}-{environment}"
 
 
+def fork_home(build: Build) -> str:
+    """The name of the home of a fork's build, thrown away after it; no pipeline has such a name."""
+    return f".fork-{build.id}"
+
+
 def folders(context: Context, launch: Launch) -> Folders:
     """The folders of a step."""
     build, step = launch.build, launch.step
@@ -51,7 +56,7 @@ def folders(context: Context, launch: Launch) -> Folders:
     name = workspace_name(build, step.environment)
     home: Path | None = None
     if step.environment is None:
-        home = data / "homes" / (f"fork-{build.id}" if build.fork else build.pipeline)
+        home = data / "homes" / (fork_home(build) if build.fork else build.pipeline)
     pipeline = onward.pipeline_of(build)
     kept: Path | None = None
     if pipeline.builds or pipeline.deploys:
@@ -174,15 +179,22 @@ def _checkout(
     context: Context, pipeline: Pipeline, build: Build, step: Step, where: Folders
 ) -> Spec:
     assert build.repository is not None and step.run_id is not None
-    token = None if pipeline.token is None or build.fork else context.secrets.get(pipeline.token)
-    key = None if pipeline.ssh_key is None else context.secrets.get(pipeline.ssh_key)
+    # The checkout runs nothing of what it fetches, so a fork's commit may come out of a private
+    # repository: with the credentials for just that one, never shown to another.
+    repository, token, key = build.repository, None, None
+    if build.fork and build.pull_request_ref is None and build.head_repository is not None:
+        repository = build.head_repository
+    else:
+        token = None if pipeline.token is None else context.secrets.get(pipeline.token)
+        key = None if pipeline.ssh_key is None else context.secrets.get(pipeline.ssh_key)
     argv, secret_files = checkout.spec_parts(
         data=context.config.data,
-        repository=build.repository,
+        repository=repository,
         workspace=where.workspace,
         branch=build.branch,
         tag=build.tag,
         commit=build.commit,
+        pull_request_ref=build.pull_request_ref,
         token=token,
         ssh_key=key,
         from_mirror=step.environment is not None,

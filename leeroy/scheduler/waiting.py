@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from leeroy import gates, onward
+from leeroy import gates, onward, windows
 from leeroy.advance import advance
 from leeroy.context import Context
 from leeroy.db import builds, deploys, steps
@@ -85,22 +85,30 @@ def _pending(conn: Connection, context: Context, build: Build, watching: Watchin
     now = context.clock.now()
     plan = onward.plan_of(build)
     facts = gates.facts(conn, build, plan, now=now, lock=True)
-    key: WatchKey = (build.id, plan.environment, facts.deploy.announced_seq or 0)
+    heard = facts.deploy.heard_at is not None
+    key: WatchKey = (build.id, plan.environment, facts.deploy.announced_seq or 0, heard)
     older = gates.overtaken_by(conn, build, facts.environment)
     if older is not None:
         _move(conn, context, build, Move.supersede, reason=older)
         return [DropWatch(build.id)]
-    if _interrupted_watch(facts, watching):
-        return _watch_anew(conn, context, build, facts, watching)
+    wait = gates.closed(facts, gates.BEFORE_GRACE)
+    if wait is None or wait.gate != "window":  # outside its window nothing needs to be watched
+        if _interrupted_watch(facts, watching):
+            return _watch_anew(conn, context, build, facts, watching)
+        if _opened_since(facts):
+            return _announce_anew(
+                conn, context, build, watching, "its window is open; the grace period begins anew"
+            )
     if facts.deploy.watcher != watching.name:
         deploys.put(conn, build, plan.environment, watcher=watching.name)
-    wait = gates.closed(facts, gates.BEFORE_GRACE)
     if wait is not None:
         if wait.gate == "heard" and wait.until is not None and wait.until <= now:
             minutes = int(gates.UNHEARD_S // 60)
             reason = f"nobody could be told for {minutes} minutes"
             _move(conn, context, build, Move.hold, reason=reason)
         else:
+            if facts.deploy.deploy_at is not None:  # it will not be then
+                deploys.put(conn, build, plan.environment, deploy_at=None)
             builds.change(conn, build.id, due_at=wait.until)
         return [DropWatch(build.id)]
     if watching.room is not None:
@@ -133,6 +141,31 @@ def _interrupted_watch(facts: gates.Facts, watching: Watching) -> bool:
     return begun and deploy.watcher is not None and deploy.watcher != watching.name
 
 
+def _opened_since(facts: gates.Facts) -> bool:
+    """
+    Whether the window opened after the announcement.
+
+    Whoever was told on Friday evening of a deploy on Monday morning is told again on Monday
+    morning, and then has the whole grace period.
+    """
+    deploy = facts.deploy
+    if not facts.plan.windows or facts.build.deploy_to is not None or deploy.held_at is not None:
+        return False
+    if deploy.approved_at is not None or deploy.announced_at is None:
+        return False
+    since = windows.open_since(facts.plan.windows, facts.now)
+    return since is not None and deploy.announced_at < since
+
+
+def _announce_anew(
+    conn: Connection, context: Context, build: Build, watching: Watching, why: str
+) -> list[Act]:
+    moved = _move(conn, context, build, Move.announce, reason=why)
+    assert moved.environment is not None
+    deploys.put(conn, moved, moved.environment, watcher=watching.name)
+    return [DropWatch(build.id)]
+
+
 def _watch_anew(
     conn: Connection, context: Context, build: Build, facts: gates.Facts, watching: Watching
 ) -> list[Act]:
@@ -141,14 +174,13 @@ def _watch_anew(
         hours = watching.away_s / 3600
         reason = f"stale: Leeroy could not watch it for {hours:.1f} h"
         moved = _move(conn, context, build, Move.hold, reason=reason)
-    else:
-        why = "Leeroy could not watch it for a while; the grace period begins anew"
-        if facts.deploy.announced_at is None:
-            why = "thawed; the grace period begins anew"
-        moved = _move(conn, context, build, Move.announce, reason=why)
-    assert moved.environment is not None
-    deploys.put(conn, moved, moved.environment, watcher=watching.name)
-    return [DropWatch(build.id)]
+        assert moved.environment is not None
+        deploys.put(conn, moved, moved.environment, watcher=watching.name)
+        return [DropWatch(build.id)]
+    why = "Leeroy could not watch it for a while; the grace period begins anew"
+    if facts.deploy.announced_at is None:
+        why = "thawed; the grace period begins anew"
+    return _announce_anew(conn, context, build, watching, why)
 
 
 def _deploy(conn: Connection, context: Context, build: Build, facts: gates.Facts) -> list[Act]:

@@ -19,7 +19,7 @@ from leeroy.web.state import Site
 
 async def healthz(site: Site, request: Request, visitor: Visitor) -> Response:
     """200: hooks are taken."""
-    if site.database.broken is not None:
+    if site.database.broken is not None or site.database.trouble is not None:
         return PlainTextResponse("the database cannot be written\n", status_code=503)
     await run_in_threadpool(site.database.read, builds.next_due)
     return PlainTextResponse("well\n")

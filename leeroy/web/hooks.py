@@ -14,8 +14,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from leeroy.errors import ConfigError, LeeroyError, NotFound
-from leeroy.hooks import FORGES, address
-from leeroy.operations import beginning
+from leeroy.hooks import FORGES, meant
+from leeroy.operations import receiving
 from leeroy.pipelines import Pipeline
 from leeroy.web.access import Unknown, Visitor
 from leeroy.web.state import Site
@@ -38,39 +38,31 @@ async def deliver(site: Site, request: Request, visitor: Visitor) -> Response:
         raise NotFound(f"there is no forge {name!r}; there are: {', '.join(FORGES)}")
     body = await _body(request)
     headers = {key.lower(): value for key, value in request.headers.items()}
-    trusted = [
-        (pipeline, secret)
+    now = site.context.clock.now()
+    signed = [
+        pipeline
         for pipeline in site.pipelines().values()
-        for secret in _secrets(site, pipeline)
+        if forge.verify(_secrets(site, pipeline), headers, body, now)
     ]
-    signed = [pipeline for pipeline, secret in trusted if forge.verify(secret, headers, body)]
     if not signed:
         raise Unknown(
             "no pipeline's secret made this signature; is the secret in the webhook's settings "
             "the one that the pipeline's file names?"
         )
     delivery = forge.parse(headers, body)
-    known = {address(one) for one in delivery.addresses} - {""}
-    meant = [
-        pipeline
-        for pipeline in dict.fromkeys(p.name for p in signed)
-        if (found := site.pipelines().get(pipeline)) is not None
-        and found.repository is not None
-        and address(found.repository) in known
-    ]
-    if not meant and delivery.addresses and delivery.ignored is None:
+    chosen = [pipeline for pipeline in signed if meant(delivery, pipeline.repository)]
+    if not chosen and delivery.ignored is None:
         where = next(iter(delivery.addresses))
         text = f"no pipeline with this secret is for the repository {where}"
         return JSONResponse({"builds": [], "reason": text})
-    chosen = [site.pipelines()[name] for name in meant]
-    work = partial(beginning.push, context=site.context, delivery=delivery, pipelines=chosen)
+    work = partial(receiving.receive, context=site.context, delivery=delivery, pipelines=chosen)
     made, reason = await asyncio.wrap_future(site.database.submit(work))
     if reason is not None:
         return JSONResponse({"builds": made, "reason": reason})
     return JSONResponse({"builds": made}, status_code=202)
 
 
-def _secrets(site: Site, pipeline: Pipeline) -> list[str]:
+def _secrets(site: Site, pipeline: Pipeline) -> tuple[str, ...]:
     """A pipeline's webhook secrets that can be had; one that cannot verifies nothing."""
     found = []
     for reference in pipeline.secrets:
@@ -78,7 +70,7 @@ def _secrets(site: Site, pipeline: Pipeline) -> list[str]:
             found.append(site.context.secrets.get(reference))
         except ConfigError:
             continue
-    return found
+    return tuple(found)
 
 
 async def _body(request: Request) -> bytes:

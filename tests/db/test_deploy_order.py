@@ -219,3 +219,21 @@ def test_a_status_script_that_comes_too_late_counts_for_nothing(
         assert (Stage.status, StepState.passed) in states
 
     database.transact(work)
+
+
+def test_what_a_person_put_back_does_not_give_way_to_a_push(database: Database) -> None:
+    """The environment is frozen for the push; before and after it arrives the rollback stays."""
+    old = database.transact(lambda conn: story.pending(conn, push(conn)))
+    asked = {"deploy_to": "staging", "source": old.id, "trigger": "deploy"}
+    first = database.transact(lambda conn: story.pending(conn, push(conn, **asked)))
+    late = database.transact(lambda conn: push(conn, **asked))
+    pushed = database.transact(lambda conn: story.pending(conn, push(conn)))
+
+    def state(build: Build) -> State | None:
+        found = database.read(lambda conn: builds.get(conn, build.id))
+        return None if found is None else found.state
+
+    assert [State.deploy_pending] * 2 == [state(first), state(pushed)], "it was there first"
+    database.transact(lambda conn: story.pending(conn, late))
+    assert State.deploy_pending is state(late), "and when it arrives after the push"
+    assert State.superseded is state(first), "a person's newer wish counts"

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import pty
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -233,11 +236,48 @@ def test_the_demo_tells_its_story_and_leaves_nothing(tmp_path: Path) -> None:
     assert [] == list(tmp_path.iterdir())
 
 
+def test_the_demo_on_a_terminal_and_for_programs(tmp_path: Path) -> None:
+    """With --json the story goes to stderr, here a terminal that sees the time run out."""
+    env = {k: v for k, v in os.environ.items() if not k.startswith("LEEROY_")}
+    env |= {"PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path), "TERM": "xterm"}
+    near, far = pty.openpty()
+    told = bytearray()
+    with subprocess.Popen(
+        [sys.executable, "-m", "leeroy", "demo", "--once", "--json"], cwd=tmp_path, env=env,
+        stdout=subprocess.PIPE, stderr=far, stdin=subprocess.DEVNULL,
+    ) as demo:  # fmt: skip
+        os.close(far)
+        with contextlib.suppress(OSError):  # EIO: nobody holds the terminal any more
+            while piece := os.read(near, 4096):
+                told += piece
+        assert demo.stdout is not None
+        builds = json.loads(demo.stdout.read())
+        assert 0 == demo.wait(30)
+    os.close(near)
+    assert ["cancelled", "done"] == [build["state"] for build in builds]
+    seconds = [int(n) for n in re.findall(rb"production in (\d+) s", bytes(told))]
+    assert sorted(seconds, reverse=True) == seconds
+    assert len(set(seconds)) >= 3
+    assert [] == list(tmp_path.iterdir())
+
+
+def test_a_build_has_several_names(leeroy: Leeroy) -> None:
+    """Its number, with a hash, or the address of its page; `-h` and `--version` answer."""
+    leeroy.pipeline('[[test]]\nname = "unit"\nrun = "true"\n')
+    leeroy.start()
+    build = leeroy.ask("trigger", name="shop")["id"]
+    for name in (str(build), f"#{build}", f"{leeroy.url}/builds/{build}"):
+        assert build == json.loads(leeroy.cli("show", name, "--json").stdout)["id"]
+    for name in ("0", "-1", "x", "1x", "http://127.0.0.1/builds/", "9" * 19):
+        assert 2 == leeroy.cli("show", "--", name, check=False).returncode
+    assert leeroy.cli("--version").stdout.startswith("leeroy 0.")
+    assert "Maintenance:" in leeroy.cli("-h").stdout
+
+
 def test_states_and_help_and_migrate_and_backup(leeroy: Leeroy) -> None:
     """The small commands do what they say."""
     assert "stateDiagram-v2" in leeroy.cli("states", "--mermaid").stdout
     assert "deploy_pending" in leeroy.cli("states").stdout
-    assert "maintenance" in leeroy.cli("--help").stdout
     leeroy.start()
     assert "already" in leeroy.cli("migrate").stdout
     leeroy.cli("backup", "copy.db")

@@ -19,7 +19,7 @@ from leeroy.model import (
     State,
     Step,
 )
-from leeroy.operations import beginning
+from leeroy.operations import receiving
 from leeroy.runner.rundir import Result
 from leeroy.runner.runner import Run
 from leeroy.scheduler import ending, recovering, starting, waiting
@@ -53,7 +53,7 @@ class Happenings(Server):
             pushes=(Push(branch=branch, tag=tag, commit="a" * 40, default_branch="main"),),
         )
         chosen = [pipeline(name)]
-        work = partial(beginning.push, context=self.context, delivery=delivery, pipelines=chosen)
+        work = partial(receiving.receive, context=self.context, delivery=delivery, pipelines=chosen)
         if crash == "before":
             self.dies(work)
         if crash is not None:

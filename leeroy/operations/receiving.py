@@ -1,0 +1,201 @@
+"""
+What a forge's delivery starts and stops: builds of refs that moved and of pull requests.
+
+All of a delivery, its own row among it, is one transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import Connection
+
+from leeroy.context import Context
+from leeroy.db import builds, house
+from leeroy.model import Build, Delivery, Move, Pull, Push, State, Turn
+from leeroy.operations import common
+from leeroy.operations.beginning import enter
+from leeroy.pipelines import Pipeline, matches
+
+_MADE = int
+_REASON = str
+
+
+def receive(
+    conn: Connection, context: Context, delivery: Delivery, pipelines: Sequence[Pipeline]
+) -> tuple[list[int], str | None]:
+    """
+    The builds of one webhook delivery, or the reason why it starts none.
+
+    A delivery that was seen before gives the same builds again, and makes
+    none; nor does one that tells again what another event has told.
+    """
+    seen = house.delivery(conn, delivery.forge, delivery.id)
+    if seen is not None:
+        return seen[0], "seen before"
+    made: list[int] = []
+    reasons: list[str] = [] if delivery.ignored is None else [delivery.ignored]
+    if delivery.about is not None:
+        house.alone(conn, delivery.about)
+        made = _told_before(conn, delivery)
+        if made:
+            reasons.append("another event has told of it before")
+    # By name, so that two deliveries take turns at the same pull requests in the same order.
+    for pipeline in () if made else sorted(pipelines, key=lambda one: one.name):
+        found = [_push(conn, context, delivery, pipeline, push) for push in delivery.pushes]
+        found += [_pull(conn, context, delivery, pipeline, pull) for pull in delivery.pulls]
+        made += [one for one in found if isinstance(one, _MADE)]
+        reasons += [one for one in found if isinstance(one, _REASON)]
+    text = None
+    if not made or reasons[-1:] == ["another event has told of it before"]:
+        text = "; ".join(dict.fromkeys(reasons)) or "nothing was pushed"
+    house.add_delivery(
+        conn,
+        delivery.forge,
+        delivery.id,
+        context.clock.now(),
+        made,
+        text,
+        event=delivery.event,
+        about=delivery.about,
+    )
+    return made, text
+
+
+def _told_before(conn: Connection, delivery: Delivery) -> list[int]:
+    """
+    The builds that another event's delivery of the same thing has made.
+
+    The n-th delivery of one event belongs to the n-th of the other: a tag that
+    is deleted and pushed once more is built once more.
+    """
+    assert delivery.about is not None
+    earlier = house.deliveries_about(conn, delivery.forge, delivery.about)
+    mine = sum(event == delivery.event for event, _ in earlier)
+    made = list(dict.fromkeys(tuple(ids) for _, ids in earlier if ids))
+    return list(made[mine]) if mine < len(made) else []
+
+
+def _push(
+    conn: Connection, context: Context, delivery: Delivery, pipeline: Pipeline, push: Push
+) -> int | str:
+    """The build of a ref that moved, or why there is none."""
+    name = push.branch or push.tag or ""
+    if push.deleted:
+        gone = builds.unfinished_of(conn, pipeline.name, branch=push.branch, tag=push.tag)
+        return _end(conn, context, gone, delivery.forge, f"{name} was deleted")
+    if not _tests(pipeline, push):
+        return f"pipeline {pipeline.name} does not test {name}"
+    build = enter(
+        conn,
+        context,
+        pipeline,
+        actor=delivery.forge,
+        trigger="push",
+        forge=delivery.forge,
+        branch=push.branch,
+        tag=push.tag,
+        commit=push.commit,
+        message=push.message,
+        author=push.author,
+        author_email=push.author_email,
+        default_branch=push.default_branch,
+    )
+    return build.id
+
+
+def _tests(pipeline: Pipeline, push: Push) -> bool:
+    if matches(pipeline.branches, push.branch or push.tag or ""):
+        return True
+    return push.tag is not None and any(
+        deploy.tags is not None and matches(deploy.tags, push.tag) for deploy in pipeline.deploys
+    )
+
+
+def _pull(
+    conn: Connection, context: Context, delivery: Delivery, pipeline: Pipeline, pull: Pull
+) -> int | str:
+    """The build of a pull request, or why there is none."""
+    what = f"pull request {pull.number}"
+    house.alone(conn, f"{pipeline.name} {what}")
+    if pull.turn is Turn.closed:
+        open_ones = builds.unfinished_of(conn, pipeline.name, pull_request=pull.number)
+        return _end(conn, context, open_ones, delivery.forge, f"{what} was closed")
+    if (reason := _unwanted(pipeline, pull)) is not None:
+        return reason
+    others = builds.of_pull_request(conn, pipeline.name, pull.number)
+    for other in others:
+        if _same(other.commit, pull.commit) and _counts(other, pull.turn):
+            return f"build {other.id} is of this commit of {what} already"
+    build = enter(
+        conn,
+        context,
+        pipeline,
+        actor=delivery.forge,
+        trigger="pull_request",
+        forge=delivery.forge,
+        branch=pull.branch,
+        commit=pull.commit,
+        default_branch=pull.default_branch,
+        pull_request=pull.number,
+        fork=pull.fork,
+        base_branch=pull.base_branch,
+        head_repository=pull.head_repository,
+        pull_request_ref=pull.ref,
+        message=pull.title,
+        author=pull.author,
+        author_email=pull.author_email,
+        approved_by='forks = "test"' if pull.fork and pipeline.forks == "test" else None,
+    )
+    stale = [one for one in others if one.fork and one.state is State.queued]
+    unasked = [one for one in stale if one.approved_by is None]
+    _end(conn, context, unasked, delivery.forge, f"build {build.id} has a newer commit of {what}")
+    return build.id
+
+
+def _unwanted(pipeline: Pipeline, pull: Pull) -> str | None:
+    """Why a pull request is not tested, whatever its commit is."""
+    what = f"pull request {pull.number}"
+    if not matches(pipeline.branches, pull.base_branch):
+        return f"pipeline {pipeline.name} does not test pull requests into {pull.base_branch}"
+    if not pull.fork:
+        return None
+    if pipeline.forks == "never":
+        return (
+            f'{what} comes from a fork, and pipeline {pipeline.name} tests none (forks = "never")'
+        )
+    if pull.commit is None:
+        return f"{what} comes from a fork, and without its commit nobody can approve it"
+    if pull.ref is None and pull.head_repository is None:
+        return f"{what} comes from a repository that is gone, so its commit cannot be fetched"
+    return None
+
+
+def _same(known: str | None, told: str | None) -> bool:
+    """Whether two names, one of which may be cut short, are of the same commit."""
+    if not known or not told:
+        return False
+    return known.startswith(told) or told.startswith(known)
+
+
+def _counts(other: Build, turn: Turn) -> bool:
+    """Whether *other* makes a new build of its commit needless."""
+    if turn is Turn.reopened:
+        return not other.state.over and other.stop_at is None
+    return other.state not in (State.cancelled, State.superseded) and other.stop_at is None
+
+
+def _end(
+    conn: Connection, context: Context, found: Sequence[Build], actor: str, reason: str
+) -> str:
+    """Cancel what waits, stop what is being tested; a deploy that runs goes on to its end."""
+    ended = 0
+    for build in found:
+        if build.state is State.building:
+            if build.stop_at is None:
+                builds.ask_to_stop(conn, build, context.clock.now(), actor, reason)
+                ended += 1
+        else:
+            common.move(conn, context, build, Move.cancel, actor=actor, reason=reason)
+            ended += 1
+    return f"{reason}; builds cancelled: {ended}" if ended else reason

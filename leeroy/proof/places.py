@@ -1,0 +1,103 @@
+"""D: one deploy at a time in an environment, and never an older one after a newer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+
+from leeroy.model import HOLDING, Build, Move, Stage, State
+from leeroy.proof.history import History, Violation
+
+TRANSACTION = timedelta(seconds=0.2)
+"""The moves of one transaction need not have the same microsecond."""
+
+
+def alone(history: History) -> Iterator[Violation]:
+    """Deploy scripts of one environment (of one lock) never run at the same time."""
+    spans: dict[str, list[tuple[float, float, int]]] = {}
+    for marks in history.runs().values():
+        first = marks[0]
+        build = history.rows.builds.get(first.build)
+        if first.stage is not Stage.deploy or build is None or first.environment is None:
+            continue
+        place = history.rows.environments.get((build.pipeline, first.environment))
+        lock = place.lock if place else f"{build.pipeline}/{first.environment}"
+        spans.setdefault(lock, []).append((first.at, marks[-1].at, build.id))
+    for lock, found in spans.items():
+        found.sort()
+        for index, (_, ended, number) in enumerate(found[:-1]):
+            began, _, other = found[index + 1]
+            if began < ended:
+                text = f"its deploy ran beside that of build {other} ({lock})"
+                yield Violation("D1", number, text)
+
+
+def held(history: History) -> Iterator[Violation]:
+    """A build that deploys, or whose deploy's end is unknown, holds its environment; no other."""
+    there: dict[tuple[str, str], int] = {}
+    for number, build in history.rows.builds.items():
+        if build.state not in HOLDING or build.environment is None:
+            continue
+        key = (build.pipeline, build.environment)
+        if key in there:
+            yield Violation("D1", number, f"build {there[key]} is at {key[1]} too")
+        there[key] = number
+    for key, place in history.rows.environments.items():
+        if place.holder != there.get(key):
+            text = f"{'/'.join(key)} is held by {place.holder}, not by {there.get(key)}"
+            yield Violation("D1", there.get(key, place.holder), text)
+
+
+def in_order(history: History) -> Iterator[Violation]:
+    """The places of the builds that are deployed to an environment never fall."""
+    if history.wall_s is None:
+        return
+    last: dict[tuple[str, str], int] = {}
+    for moment in history.moments():
+        for event in moment:
+            if event.to_state is not State.deploying or event.environment is None:
+                continue
+            build = history.rows.builds[event.build_id]
+            key = (build.pipeline, event.environment)
+            if build.place < last.get(key, 0) and build.deploy_to is None:
+                yield Violation("D2", build.id, f"an older one was deployed to {key[1]} later")
+            last[key] = max(build.place, last.get(key, 0))
+
+
+def give_way(history: History) -> Iterator[Violation]:
+    """An older build that waits gives way in the transaction that announces a newer one."""
+    if history.wall_s is None:
+        return
+    at: dict[int, tuple[State, str | None]] = {}
+    for moment in history.moments():
+        touched: set[tuple[str, str | None]] = set()
+        for event in moment:
+            at[event.build_id] = (event.to_state, event.environment)
+            if event.to_state is State.deploy_pending:
+                build = history.rows.builds[event.build_id]
+                touched.add((build.pipeline, event.environment))
+        for pipeline, environment in touched:
+            waiting = [
+                history.rows.builds[number]
+                for number, (state, where) in at.items()
+                if state is State.deploy_pending
+                and where == environment
+                and history.rows.builds[number].pipeline == pipeline
+            ]
+            yield from _overtaken(history, waiting, moment[-1].at)
+
+
+def _overtaken(history: History, waiting: list[Build], at: datetime) -> Iterator[Violation]:
+    if not waiting:
+        return
+    newest = max(waiting, key=lambda build: build.place)
+    for build in waiting:
+        gives_way = any(
+            event.move in (Move.supersede, Move.cancel) and at <= event.at <= at + TRANSACTION
+            for event in history.rows.events[build.id]
+        )
+        if gives_way:
+            continue
+        if build.place < newest.place and (build.tag is None or newest.tag is None):
+            text = f"it waits, and the newer build {newest.id} is announced there too"
+            yield Violation("D3", build.id, text)

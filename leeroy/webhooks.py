@@ -1,0 +1,89 @@
+"""What people enter in a forge's webhook settings, in that forge's own words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from leeroy.pipelines import Pipeline
+from leeroy.refs import FORGES
+
+
+@dataclass(frozen=True)
+class Form:
+    """One forge's form: where it is, its fields from top to bottom, and the events by name."""
+
+    forge: str
+    title: str
+    where: str
+    url: str
+    events: tuple[str, ...]
+    lines: tuple[tuple[str, str], ...]
+
+
+_TITLES = {
+    "github": ("GitHub", "Settings → Webhooks → Add webhook"),
+    "gitlab": ("GitLab", "Settings → Webhooks → Add new webhook"),
+    "bitbucket": ("Bitbucket", "Repository settings → Webhooks → Add webhook"),
+    "gitea": ("Gitea, Forgejo, Codeberg", "Settings → Webhooks → Add webhook → Gitea or Forgejo"),
+}
+_EVENTS = {
+    "github": ("push", "pull_request"),
+    "gitlab": ("push_events", "tag_push_events", "merge_requests_events"),
+    "bitbucket": (
+        "repo:push",
+        "pullrequest:created",
+        "pullrequest:updated",
+        "pullrequest:fulfilled",
+        "pullrequest:rejected",
+    ),
+    "gitea": ("push", "delete", "pull_request", "pull_request_sync"),
+}
+
+
+def forms(pipeline: Pipeline, url: str, secret: str | None) -> list[Form]:
+    """The forms for a pipeline: its forge's, or every forge's where none is known."""
+    named = (pipeline.forge,) if pipeline.forge else FORGES
+    shown = secret or f"the value of {pipeline.secrets[0]} (`--secret` shows it)"
+    return [_form(forge, f"{url}/hooks/{forge}", shown, secret) for forge in named]
+
+
+def _form(forge: str, url: str, shown: str, secret: str | None) -> Form:
+    title, where = _TITLES[forge]
+    lines: tuple[tuple[str, str], ...]
+    if forge == "github":
+        lines = (
+            ("Payload URL", url),
+            ("Content type", "application/json"),
+            ("Secret", shown),
+            ("Events", "let me select: Pushes, Pull requests"),
+        )
+    elif forge == "gitlab":
+        signing = secret is not None and secret.startswith("whsec_")
+        lines = (
+            ("URL", url),
+            ("Signing token" if signing else "Secret token", shown),
+            ("Trigger", "Push events, Tag push events, Merge request events"),
+        )
+    elif forge == "bitbucket":
+        lines = (
+            ("URL", url),
+            ("Secret", shown),
+            (
+                "Triggers (Cloud)",
+                "Repository push; Pull request: created, updated, merged, declined",
+            ),
+            (
+                "Events (Data Center)",
+                "Repository push; Pull request: opened, source branch updated, modified, "
+                "merged, declined, deleted",
+            ),
+        )
+    else:
+        lines = (
+            ("Target URL", url),
+            ("HTTP method", "POST"),
+            ("Content type", "application/json"),
+            ("Secret", shown),
+            ("Trigger on", "custom events: Push, Delete, Pull request, Pull request synchronized"),
+        )
+    return Form(forge, title, where, url, _EVENTS[forge], lines)

@@ -1,0 +1,90 @@
+"""Who goes first: what is decided holds its rows until it is committed; and a story of rows, judged."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor, wait
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Connection
+
+from leeroy import config, context, operations
+from leeroy.db import picture
+from leeroy.db.engine import Database
+from leeroy.model import Clock, Move, State
+from leeroy.proof.checker import check
+from leeroy.proof.history import History
+from leeroy.scheduler import waiting
+from tests.db import story
+
+HURRY = 'untested = true\n[[deploy]]\nenvironment = "production"\nrun = "true"\ngrace = "0s"\n'
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> context.Context:
+    """A host whose clock stands still."""
+    (tmp_path / "leeroy.toml").write_text('min_free = "0B"\n[[notify]]\nto = "env:HOUSE"\n')
+    loaded = config.load(str(tmp_path / "leeroy.toml"), {})
+    loaded.data.mkdir(exist_ok=True)
+    clock = Clock(lambda: datetime(2026, 1, 1, 12, 1, tzinfo=UTC), lambda: 0.0)
+    return context.make(loaded, clock, {}, new=True)
+
+
+def waits(conn: Connection) -> int:
+    """A build whose deploy may start."""
+    return story.pending(
+        conn, story.push(conn, repository=None, pipeline_text=HURRY, trigger="cli")
+    ).id
+
+
+def decision(here: context.Context, build: int) -> partial[object]:
+    watching = waiting.Watching(name="me", away_s=0.0, watched={}, room=None, cleared=frozenset())
+    return partial(waiting.look, context=here, build_id=build, watching=watching)
+
+
+@pytest.mark.parametrize("ask", ["freeze", "cancel", "hold"])
+def test_a_freeze_waits_for_the_deploy_that_is_being_decided(
+    database: Database, here: context.Context, ask: str
+) -> None:
+    """Between the look at the gates and the commit nobody is told that it is stopped."""
+    build = database.transact(waits)
+    other = Database(database.url.render_as_string(hide_password=False))
+    decided, go_on = threading.Event(), threading.Event()
+    work = decision(here, build)
+
+    def decide(conn: Connection) -> None:
+        work(conn)
+        decided.set()
+        assert go_on.wait(20)
+
+    arguments = {"which": "production"} if ask == "freeze" else {"id": build}
+    stop = partial(operations.DO[ask], context=here, actor="ada", **arguments)
+    with ThreadPoolExecutor(2) as pool:
+        deploying = pool.submit(database.transact, decide)
+        assert decided.wait(10)
+        asked = pool.submit(other.transact, stop)
+        assert not wait([asked], timeout=0.5).done, "it was answered while the deploy was decided"
+        go_on.set()
+        deploying.result(20)
+        if ask == "freeze":
+            asked.result(20)
+        else:
+            assert "deploy" in str(asked.exception(20))
+    other.close()
+    found = database.read(picture.look)
+    assert State.deploying is found.builds[build].state
+    assert [] == check(History(rows=found, house=story.HOUSE))
+
+
+def test_a_story_of_rows_breaks_no_rule(database: Database) -> None:
+    """A deploy that is lost holds its environment, and everybody is told of every move."""
+    build = database.transact(lambda conn: story.deploying(conn, story.push(conn, trigger="cli")))
+    build = database.transact(lambda conn: story.make(conn, build, Move.lose))
+    found = database.read(picture.look)
+    violations = check(History(rows=found, house=story.HOUSE))
+    # its tests were not played: of B1 nothing can be said
+    assert [] == [str(violation) for violation in violations if violation.rule != "B1"]
+    assert [build.id] == [p.holder for p in found.environments.values() if p.holder is not None]

@@ -1,0 +1,46 @@
+"""What is thrown away when it is old, and what is not."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+from sqlalchemy import Connection
+
+from leeroy.db import builds
+from leeroy.db.engine import Database
+from leeroy.model import Move
+from leeroy.scheduler import artifacts
+from tests.db import story
+from tests.db.story import START
+
+
+def test_a_build_stays_while_one_that_puts_it_back_is_there(database: Database) -> None:
+    """The rollback has the artifacts of its source, waiting or long over; then both may go."""
+
+    def work(conn: Connection) -> None:
+        old, other = story.push(conn), story.push(conn)
+        for build in (old, other):
+            story.make(conn, build, Move.cancel)
+        late = START + timedelta(days=100)
+        back = story.push(conn, deploy_to="staging", source=old.id, trigger="deploy")
+        assert [other.id] == builds.finished_before(conn, late, set(), 10), "it still waits"
+        story.make(conn, back, Move.cancel)
+        assert [other.id, back.id] == builds.finished_before(conn, late, set(), 10)
+        builds.delete(conn, back.id)
+        assert [old.id, other.id] == builds.finished_before(conn, late, set(), 10)
+
+    database.transact(work)
+
+
+def test_the_longest_names_are_artifacts(tmp_path: Path) -> None:
+    """A name may have 255 bytes, whatever letters it is made of."""
+    workspace, kept, again = tmp_path / "w", tmp_path / "k", tmp_path / "a"
+    names = ("ä" * 127, "x" * 255, "A", "a", "e\u0301", "\u00e9")
+    for folder in (workspace, again):
+        folder.mkdir()
+    for name in names:
+        (workspace / name).write_text(name)
+    assert len(names) == artifacts.collect(workspace, ["*"], kept)
+    artifacts.unpack(kept, again)
+    assert {name: name for name in names} == {p.name: p.read_text() for p in again.iterdir()}

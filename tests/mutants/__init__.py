@@ -1,0 +1,1 @@
+"""Errors put into a copy of Leeroy, each of which a named test must catch: `make mutants`."""

@@ -1,0 +1,81 @@
+"""The errors: where, what becomes of it, and the test that must fail."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """In *file* the text *old* (which stands there once) becomes *new*; then *test* fails."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    test: str
+
+    def applied(self, text: str) -> str:
+        """The file with the error; raises ValueError unless *old* is there exactly once."""
+        if text.count(self.old) != 1:
+            raise ValueError(f"{self.name}: {self.file} has the text {text.count(self.old)} times")
+        return text.replace(self.old, self.new)
+
+
+MUTANTS = (
+    Mutant(
+        "drop the compare-and-swap condition",
+        "leeroy/db/builds.py",
+        'builds.c.id == bindparam("b_id"), builds.c.version == bindparam("b_version")',
+        'builds.c.id == bindparam("b_id"), bindparam("b_version") > 0',
+        "tests/db/test_history.py::test_a_lost_race_changes_nothing",
+    ),
+    Mutant(
+        "execute before commit",
+        "leeroy/scheduler/loop.py",
+        "        futures = self._database.submit_all(jobs)\n",
+        "        def early(conn: Connection, job: Callable[[Connection], list[Act]]) -> list[Act]:\n"
+        "            self._doer.perform([acts := job(conn)])\n"
+        "            return [act for act in acts if not isinstance(act, Launch)]\n\n"
+        "        futures = self._database.submit_all([partial(early, job=job) for job in jobs])\n",
+        "tests/crash/test_orders.py::test_nothing_runs_before_its_row_is_committed",
+    ),
+    Mutant(
+        "skip the fsync of begin",
+        "leeroy/runner/supervisor.py",
+        "        if self.durable:\n            _sync(self.directory)\n        return True\n",
+        "        return True\n",
+        "tests/crash/test_orders.py::test_begin_is_on_the_disk_before_a_deploy_runs",
+    ),
+    Mutant(
+        "drop the outbox insert",
+        "leeroy/advance.py",
+        "    outbox.add(conn, event, targets, urgent=event.to_state is State.deploy_pending)\n",
+        "    del targets\n",
+        "tests/db/test_orders.py::test_a_story_of_rows_breaks_no_rule",
+    ),
+    Mutant(
+        "use the wall clock for the grace period",
+        "leeroy/scheduler/waiting.py",
+        "gates.grace(_seen(facts, watching.watched.get(key)))",
+        "gates.grace(_seen(facts, (now - (facts.deploy.heard_at or now)).total_seconds()))",
+        "tests/db/test_random_histories.py::TestStory",
+    ),
+    Mutant(
+        "free the environment on interruption",
+        "leeroy/advance.py",
+        '    if to not in HOLDING:\n        changes["holder"] = None\n',
+        '    changes["holder"] = None\n',
+        "tests/db/test_orders.py::test_a_story_of_rows_breaks_no_rule",
+    ),
+    Mutant(
+        "check the gates outside the transaction",
+        "leeroy/scheduler/waiting.py",
+        "gates.facts(conn, build, plan, now=now, lock=True)",
+        "gates.facts(conn, build, plan, now=now)",
+        "tests/db/test_orders.py::test_a_freeze_waits_for_the_deploy_that_is_being_decided",
+    ),
+)
