@@ -111,9 +111,11 @@ class Cloud:
 
     def __init__(self) -> None:
         self.held = Held()
+        self.forbidden = False
+        self._s3 = DomainDispatcherApplication(create_backend_app)
         self._moto = Web(
             Gate(
-                DomainDispatcherApplication(create_backend_app),
+                self._bucket,
                 self.held,
                 arrives=lambda r: (
                     r.method == "PUT"
@@ -141,6 +143,14 @@ class Cloud:
                 ),
             )
         )
+
+    def _bucket(self, environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
+        """S3; while it is `forbidden`, nobody may write."""
+        if self.forbidden and environ["REQUEST_METHOD"] == "PUT":
+            text = "<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
+            return Response(text, 403, mimetype="application/xml")(environ, start)
+        answer: Iterable[bytes] = self._s3(environ, start)
+        return answer
 
     def house(self) -> dict[str, str]:
         """The aws program's own variables for services elsewhere."""

@@ -56,7 +56,7 @@ class Downloads(_OnAws):
         return {"BUCKET": BUCKET}
 
     def files(self, version: int, red: bool) -> dict[str, str]:
-        return projects.package(version, red, name="shop", program="leeroy")
+        return projects.leeroy(version, red)
 
     def changes(self) -> list[str]:
         """What `latest` has named, oldest first; the same name again is no move."""
@@ -74,8 +74,7 @@ class Downloads(_OnAws):
         return changes[-1] if changes else None
 
     def refuse(self) -> None:
-        """Somebody took the bucket away."""
-        self.cloud.s3.delete_bucket(Bucket=BUCKET)
+        self.cloud.forbidden = True
 
     def files_of(self, commit: str) -> dict[str, bytes]:
         """What is in a commit's folder."""

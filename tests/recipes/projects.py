@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import importlib.metadata
+import re
+
+from tests.gitservers import git
+from tests.servers import ROOT
 
 
 def django(version: int, red: bool) -> dict[str, str]:
@@ -53,6 +57,25 @@ def package(version: int, red: bool, *, name: str, program: str) -> dict[str, st
         f"import {name}\n\n\ndef test_it():\n"
         f'    assert "{version + red}.0" == importlib.metadata.version("{name}") == {name}.VERSION\n',
     }
+
+
+def leeroy(version: int, red: bool) -> dict[str, str]:
+    """What git keeps of Leeroy and its wheel is built of; a red one has a program that cannot start."""
+    kept = git(ROOT, "ls-files", "-z", "leeroy", "migrations", "pipelines", "*.toml", "README.md")
+    files = {
+        name: (ROOT / name).read_text(encoding="utf-8") for name in kept.strip("\0").split("\0")
+    }
+    files["leeroy/__init__.py"] = re.sub(
+        "^__version__ = .*$",
+        f'__version__ = "{version}.0"',
+        files["leeroy/__init__.py"],
+        flags=re.M,
+    )
+    if red:
+        files["pyproject.toml"] = files["pyproject.toml"].replace(
+            "leeroy.cli:main", "leeroy.cli:nothing"
+        )
+    return files
 
 
 def site(version: int, red: bool) -> dict[str, str]:

@@ -13,6 +13,7 @@ from tests.recipes import clouds, index
 from tests.recipes.conftest import EXAMPLES
 from tests.recipes.shop import Shop
 
+pytestmark = pytest.mark.timeout(600)
 PICTURES = os.environ.get("LEEROY_PICTURES")
 
 
@@ -46,7 +47,7 @@ def test_from_push_to_target_and_back(shop: Shop) -> None:
         }
     if isinstance(target, clouds.Downloads):
         there = target.files_of(first.mark)
-        assert {"SHA256SUMS", "source.tar.gz", "shop-1.0-py3-none-any.whl"} == {*there}
+        assert {"SHA256SUMS", "source.tar.gz", "leeroy-1.0-py3-none-any.whl"} == {*there}
 
 
 def picture(shop: Shop, build: int) -> None:
