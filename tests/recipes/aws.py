@@ -11,6 +11,7 @@ from typing import Any
 from xml.sax.saxutils import escape
 
 import boto3
+import requests
 from botocore.exceptions import ClientError
 from moto.server import DomainDispatcherApplication, create_backend_app
 from werkzeug.wrappers import Request, Response
@@ -125,6 +126,8 @@ class Cloud:
                 lands=lambda r: r.method == "PUT" and r.path.endswith("/latest"),
             )
         )
+        # moto keeps its buckets as long as the process; this one's begin here.
+        requests.post(f"{self._moto.url}/moto-api/reset", timeout=30).raise_for_status()
         self.s3 = boto3.client(
             "s3", endpoint_url=self._moto.url, region_name=REGION,
             aws_access_key_id="test", aws_secret_access_key="test",
