@@ -91,7 +91,7 @@ class Heroku(Target):
         pausing.hold(self.folder, point)
 
     def wait(self) -> None:
-        until(lambda: pausing.there(self.folder), 120)
+        until(lambda: pausing.there(self.folder), 300)
 
     def release(self) -> None:
         pausing.release(self.folder)

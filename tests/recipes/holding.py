@@ -30,7 +30,7 @@ class Held:
         self.point = point
 
     def wait(self) -> None:
-        until(self._there.is_set, 120, f"a deploy at the point {self.point}")
+        until(self._there.is_set, 300, f"a deploy at the point {self.point}")
 
     def release(self) -> None:
         self.point = ""
@@ -40,7 +40,7 @@ class Held:
         """Where a target may stand still."""
         if self.point == point:
             self._there.set()
-            assert self._go.wait(120), "nobody released it"
+            assert self._go.wait(300), "nobody released it"
 
 
 class Gate:

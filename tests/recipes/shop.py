@@ -78,7 +78,7 @@ class Shop:
         assert 202 == status, answer
         return Pushed(int(answer["builds"][0]), self.target.mark(version, commit))
 
-    def finish(self, build: int, timeout: float = 120) -> str:
+    def finish(self, build: int, timeout: float = 300) -> str:
         """
         How a build ends, when a person approves what is to be approved.
 

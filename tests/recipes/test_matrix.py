@@ -12,7 +12,7 @@ from tests.recipes.holding import ARRIVED, LANDED
 from tests.recipes.shop import Shop
 from tests.sinks import json_sink
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(900)
 KILLS = [("everything", ARRIVED), ("everything", LANDED)]
 if os.environ.get("LEEROY_TORTURE") == "1":
     KILLS += [("the server", ARRIVED), ("the server", LANDED)]
@@ -37,7 +37,7 @@ def test_stopped_in_the_grace_period(shop: Shop) -> None:
         shop.leeroy.tables += '[[notify]]\nto = "env:OPS"\non = ["deploy_pending"]\n'
         shop.leeroy.restart()
         pushed = shop.push(1)
-        shop.leeroy.until_state(pushed.build, "deploy_pending", timeout=120)
+        shop.leeroy.until_state(pushed.build, "deploy_pending", timeout=300)
         shop.leeroy.cli("cancel", str(pushed.build))
         assert "cancelled" == shop.finish(pushed.build)
     assert [] == shop.target.changes()

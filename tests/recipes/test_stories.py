@@ -13,7 +13,7 @@ from tests.recipes import clouds, index
 from tests.recipes.conftest import EXAMPLES
 from tests.recipes.shop import Shop
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(900)
 PICTURES = os.environ.get("LEEROY_PICTURES")
 
 
