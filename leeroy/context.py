@@ -17,6 +17,7 @@ from pathlib import Path
 from secrets import token_hex
 
 from leeroy.config import Config, Secrets
+from leeroy.journal import NAME, Journal
 from leeroy.model import Clock
 from leeroy.pipelines import Target
 
@@ -27,7 +28,7 @@ class Context:
     What one process stands on.
 
     `host_id` is kept in the data folder and stays the same over restarts;
-    `host_name` is for people.
+    `host_name` is for people.  `journal` is what this host knows to be committed.
     """
 
     config: Config
@@ -36,6 +37,7 @@ class Context:
     host_id: str
     host_name: str
     environ: Mapping[str, str]
+    journal: Journal | None = None
 
     @property
     def house(self) -> Sequence[Target]:
@@ -70,7 +72,15 @@ def make(config: Config, clock: Clock, environ: Mapping[str, str], *, new: bool)
         host_id=host_id(config.data, make=new),
         host_name=host_name(),
         environ=dict(environ),
+        journal=_journal(config.data, make=new),
     )
+
+
+def _journal(data: Path, *, make: bool) -> Journal | None:
+    """This host's journal; None for whoever may not write it (a client elsewhere)."""
+    if make or os.access(data / NAME, os.R_OK | os.W_OK):
+        return Journal(data)
+    return None
 
 
 def host_id(data: Path, *, make: bool) -> str:

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
-from leeroy import check, shelf, views
+from leeroy import check, guard, replay, shelf, views
 from leeroy.config import Config, Secrets, load
 from leeroy.context import Context, host_name, make
-from leeroy.db import deploys, house, outbox, schema
+from leeroy.db import deploys, house, lineage, outbox, schema
 from leeroy.db.engine import Database
 from leeroy.errors import ConfigError, LeeroyError
 from leeroy.model import Clock
@@ -80,6 +80,12 @@ def _database(conn: Connection, context: Context, label: str) -> list[Line]:
         if shelved.mistakes and shelved.present:
             text = f"pipeline {name} is broken, an older text is in force: {shelved.mistakes}"
             found.append(Line(False, text))
+    differences = replay.part(conn, max(lineage.last_build(conn) - replay.AT_ONCE, 0))[
+        "differences"
+    ]
+    found += [Line(False, text) for text in differences[:20]]
+    if not differences:
+        found.append(Line(True, "the newest builds are what their events make of them"))
     trouble = outbox.trouble(conn)
     for notice in trouble:
         state = "was given up" if notice.state == "dead" else "does not get through"
@@ -92,7 +98,8 @@ def _database(conn: Connection, context: Context, label: str) -> list[Line]:
         if place.frozen_at is not None:
             name = f"{place.pipeline}/{place.name}" if place.pipeline else "everything"
             why = f": {place.frozen_reason}" if place.frozen_reason else ""
-            found.append(Line(True, f"{name} is frozen by {place.frozen_by}{why}"))
+            well = place.frozen_by != guard.WHO
+            found.append(Line(well, f"{name} is frozen by {place.frozen_by}{why}"))
     return found
 
 

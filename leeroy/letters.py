@@ -23,6 +23,7 @@ from leeroy.model import Build, Notice, State, Step
 from leeroy.notify import targets
 from leeroy.notify.compose import News
 from leeroy.notify.letter import Letter
+from leeroy.verdict import gather
 from leeroy.views import failed_step
 
 T = TypeVar("T")
@@ -136,6 +137,8 @@ class DatabaseOutbox:
             step = failed_step(steps.of(conn, build.id))
             facts["step"] = step
             facts["log_tail"] = _tail(conn, step)
+        if event.to_state.over:
+            facts["head"] = gather.head(conn, build)
         now = context.clock.now()
         return News(build=build, event=event, url=context.config.url, now=now, **facts)
 

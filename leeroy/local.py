@@ -11,7 +11,7 @@ import os
 from functools import partial
 from typing import Any
 
-from leeroy import context, operations, shelf, views
+from leeroy import context, guard, operations, shelf, views
 from leeroy.calls import CALLS, read
 from leeroy.config import Config
 from leeroy.context import host_name
@@ -43,7 +43,8 @@ class Local:
                 )
         schema.ensure(url, migrate=False)
         self.context = context.make(config, clock, os.environ, new=False)
-        self.database = Database(url)
+        self.database = Database(url, journal=self.context.journal)
+        guard.beat(self.database, self.context)
         self.label = self.database.label
         found = shelf.look(config.pipelines)
         self.database.transact(partial(shelf.sync, context=self.context, found=found))

@@ -194,7 +194,10 @@ class Step:
     `attempt` counts from 1 per (stage, name, environment).  `run_id` names
     the run directory on `host`.  Exactly one of `exit_code` and `signal` is
     set once the end was seen; `reason` says what else ended it.  `raw_bytes`
-    is what the script wrote, `kept_bytes` what the log holds.
+    is what the script wrote, `dropped_bytes` what of it the log does not hold.
+    `begun_seq` and `ended_seq` are the build's version when it began and when
+    its end was recorded; `given` is what the script was (JSON: sha256, names
+    of variables and secrets, executor, timeout).
     """
 
     id: int
@@ -214,6 +217,39 @@ class Step:
     sha256: str | None
     started_at: datetime | None
     finished_at: datetime | None
+    begun_seq: int | None = None
+    ended_seq: int | None = None
+    given: str | None = None
+
+
+class Kind(StrEnum):
+    """
+    What the chronicle of a build holds besides its moves.
+
+    accepted: `who` has the notice of event `number`.  gate: gate `who` is why
+    its deploy waits, `said` is its sentence; for "open" `number` is the grace
+    period as it was watched, in microseconds.  approved: by `who`.  started:
+    the server of host `who` started, `said` is how the one before it ended.
+    """
+
+    accepted = "accepted"
+    gate = "gate"
+    approved = "approved"
+    started = "started"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Note:
+    """One line of a build's chronicle; `seq` is the build's version when it was written."""
+
+    build_id: int
+    seq: int
+    kind: Kind
+    environment: str | None
+    who: str
+    said: str | None
+    number: int | None
+    at: datetime
 
 
 @dataclass(frozen=True, kw_only=True)

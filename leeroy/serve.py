@@ -27,7 +27,7 @@ from typing import IO
 import sqlalchemy as sa
 import uvicorn
 
-from leeroy import config, context, letters, shelf, standby
+from leeroy import config, context, guard, letters, shelf, standby
 from leeroy.config import Config
 from leeroy.db import schema
 from leeroy.db.engine import Database
@@ -37,6 +37,7 @@ from leeroy.notify.sender import Sender
 from leeroy.pipelines import Pipeline
 from leeroy.runner.runner import Runner
 from leeroy.scheduler import Scheduler
+from leeroy.scheduler.loop import boot_id
 from leeroy.web.app import application
 from leeroy.web.state import Site
 
@@ -134,8 +135,13 @@ class _Server:
         migrate = self._config.database.startswith("sqlite")
         if schema.ensure(self._config.database, migrate=migrate):
             log.info("the database has the schema of this version now")
-        database = Database(self._config.database, self._on_commit, self._on_broken)
+        journal = self._context.journal
+        database = Database(
+            self._config.database, self._on_commit, self._on_broken, journal=journal
+        )
         try:
+            # Before anything is taken up: what an older database would do must not be done.
+            guard.arrive(database, self._context, boot_id())
             database.listen()
             key = database.transact(letters.stop_key)
             self._look_at_pipelines(database)

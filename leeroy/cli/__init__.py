@@ -2,6 +2,7 @@
 The command line: parses, asks a server or the database, prints.
 
     app         the commands people use every day
+    judging     the commands that say what happened, and whether the records hold
     upkeep      the commands that keep a Leeroy well
     asking      whom a command asks: a server, or the configured database
     following   waiting for a build, with its countdown; following a log

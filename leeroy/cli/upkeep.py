@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from leeroy import showing
-from leeroy.cli import asking
+from leeroy.cli import asking, judging
 from leeroy.cli.app import Config, Json, ServerUrl
 from leeroy.errors import Invalid, NotFound
 
@@ -27,6 +27,8 @@ def add(app: typer.Typer) -> None:
     app.command()(init)
     app.command()(check)
     app.command()(doctor)
+    app.command()(judging.verdict)
+    app.command()(judging.replay)
     hook = _group(app, "hook", "What a forge's webhook settings need.")
     hook.command("show")(hook_show)
     notify = _group(app, "notify", "Whether people can be told.")
@@ -292,28 +294,26 @@ def backup(
     config: Config = None,
 ) -> int:
     """Copy the SQLite database, also while a server runs."""
-    import sqlite3
-    from contextlib import closing
-
     from leeroy.config import load
+    from leeroy.db import copying
+    from leeroy.db.engine import label
 
     found = load(config)
     if not found.database.startswith("sqlite:///"):
-        raise Invalid("this database is PostgreSQL; use pg_dump")
+        from sqlalchemy import make_url
+
+        named = make_url(found.database).set(drivername="postgresql")
+        raise Invalid(
+            f"this database is PostgreSQL, which copies itself: `pg_dump --format=custom "
+            f"--file={file} '{label(named)}'`, also while a server runs; a dump that is loaded "
+            "comes up frozen until `leeroy thaw --all`"
+        )
     source = Path(found.database.removeprefix("sqlite:///"))
     if not source.is_file():
         raise NotFound(f"there is no database {source}")
     if file.exists():
         raise Invalid(f"{file} is there already; name another file")
-    new = file.with_name(f".{file.name}.new")
-    new.unlink(missing_ok=True)
-    with (
-        closing(sqlite3.connect(f"file:{source}?mode=ro", uri=True)) as old,
-        closing(sqlite3.connect(new)) as copy,
-    ):
-        new.chmod(0o600)
-        old.backup(copy)
-    new.replace(file)
+    copying.copy(source, file)
     if json:
         showing.as_json({"file": str(file), "source": str(source)})
     else:

@@ -296,6 +296,12 @@ def latest(
     return [build_of(row) for row in conn.execute(statement)]
 
 
+def after(conn: Connection, build_id: int, limit: int) -> list[Build]:
+    """The builds with a larger number, the smallest first."""
+    statement = _ALL.where(builds.c.id > build_id).order_by(builds.c.id).limit(limit)
+    return [build_of(row) for row in conn.execute(statement)]
+
+
 def counts(conn: Connection) -> dict[State, int]:
     """How many builds are in each state."""
     statement = select(builds.c.state, func.count()).group_by(builds.c.state)

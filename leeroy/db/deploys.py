@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import Connection, Row, select, update
 
+from leeroy.db.builds import get as find_build
 from leeroy.db.engine import touch
 from leeroy.db.tables import builds, deploys, environments
 from leeroy.model import Build, Deploy, Environment, State
@@ -40,6 +41,24 @@ def of(conn: Connection, build_id: int) -> list[Deploy]:
     """Every deploy a build has had announced or started."""
     statement = select(deploys).where(deploys.c.build_id == build_id)
     return [deploy_of(row) for row in conn.execute(statement)]
+
+
+def newest(conn: Connection, pipeline: str, environment: str) -> Iterator[tuple[Build, Deploy]]:
+    """The deploys that ended there with their builds, the largest place first."""
+    statement = (
+        select(deploys)
+        .join(builds, builds.c.id == deploys.c.build_id)
+        .where(
+            builds.c.pipeline == pipeline,
+            deploys.c.environment == environment,
+            deploys.c.outcome.is_not(None),
+        )
+        .order_by(builds.c.place.desc(), builds.c.id.desc())
+    )
+    for row in conn.execute(statement):
+        build = find_build(conn, row.build_id)
+        assert build is not None
+        yield build, deploy_of(row)
 
 
 def put(conn: Connection, build: Build, environment: str, **values: Any) -> Deploy:

@@ -11,6 +11,7 @@ a rollback, so it must not touch anything but the database.
 from __future__ import annotations
 
 import contextlib
+import logging
 import queue
 import threading
 from collections.abc import Callable, Sequence
@@ -22,7 +23,11 @@ from sqlalchemy import Connection, Engine, event
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as NoConnection
 
+from leeroy.db.lineage import BUMP
 from leeroy.errors import LeeroyError, Unavailable
+from leeroy.journal import Journal
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Work = Callable[[Connection], T]
@@ -48,6 +53,7 @@ class Database:
     that made something due, and with {"builds", "outbox"} when another process
     wrote.  `on_broken(error)` is called once when a write may or may not have
     reached the disk: the process must stop then, and read the rows anew.
+    `journal` is told of each commit to SQLite before anybody is answered.
 
     Raises (from every method):
         Unavailable: The database does not answer, or cannot store; nothing was promised.
@@ -59,7 +65,9 @@ class Database:
         on_commit: Callable[[frozenset[str]], None] | None = None,
         on_broken: Callable[[Exception], None] | None = None,
         writers: int = 4,
+        journal: Journal | None = None,
     ) -> None:
+        self.journal = journal
         self.url = sa.make_url(url)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         self.label = label(self.url)
@@ -238,6 +246,7 @@ class _SqliteWriter:
         self._engine = sqlite_engine(database.url, "BEGIN IMMEDIATE")
         self._conn: Connection | None = None
         self._version: int | None = None
+        self._noted: Any = None
         self.listening = False
         self._thread = threading.Thread(target=self._loop, name="leeroy-writer", daemon=True)
         self._thread.start()
@@ -330,12 +339,24 @@ class _SqliteWriter:
             self._fail(jobs, exc)
             return
         self._database.trouble = None
+        self._journal()
         for (_, future), (value, error) in zip(jobs, answers, strict=True):
             if error is not None:
                 future.set_exception(error)
             else:
                 future.set_result(value)
         self._database.tell(touched)
+
+    def _journal(self) -> None:
+        """Note the commit before anybody is answered: what was promised is known to this host."""
+        noted, self._noted = self._noted, None
+        journal = self._database.journal
+        if noted is None or journal is None:
+            return
+        try:
+            journal.note(noted[0], noted[1], noted[2] or 0)
+        except OSError:
+            log.exception("the journal cannot be written; a restored database may go unnoticed")
 
     def _fail(self, jobs: list[Job], cause: Exception) -> None:
         for _, future in jobs:
@@ -352,9 +373,11 @@ class _SqliteWriter:
             else:
                 for work, _ in jobs:
                     answers.append(self._behind_savepoint(conn, work))
+            self._noted = conn.exec_driver_sql(BUMP).one()
             transaction.commit()
         except BaseException as exc:
             transaction.rollback()
+            self._noted = None
             if len(jobs) == 1 and isinstance(exc, LeeroyError | AssertionError | ValueError):
                 return frozenset(), [(None, exc)]
             if len(jobs) == 1 and isinstance(exc, Exception) and not isinstance(exc, DBAPIError):

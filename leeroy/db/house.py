@@ -56,6 +56,23 @@ def beat(conn: Connection, host_id: str, name: str, boot_id: str, now: datetime)
     return before
 
 
+def last_end(conn: Connection, host_id: str, boot_id: str) -> str:
+    """How a host's server before this one ended: first (none), stop, reboot or crash."""
+    row = conn.execute(
+        select(hosts.c.stopped_at, hosts.c.boot_id).where(hosts.c.id == host_id)
+    ).first()
+    if row is None:
+        return "first"
+    if row.stopped_at is not None:
+        return "stop"
+    return "crash" if row.boot_id == boot_id else "reboot"
+
+
+def stopped(conn: Connection, host_id: str, at: datetime | None) -> None:
+    """A host's server stops in order (None: it runs)."""
+    conn.execute(update(hosts).where(hosts.c.id == host_id).values(stopped_at=at))
+
+
 def shelve(
     conn: Connection,
     name: str,

@@ -10,9 +10,10 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Connection, Row, func, select, update
 
+from leeroy.db import chronicle
 from leeroy.db.engine import touch
 from leeroy.db.tables import builds, deploys, events, outbox
-from leeroy.model import Event, Notice, State
+from leeroy.model import Event, Kind, Notice, State
 
 _INSERT = outbox.insert()
 
@@ -144,12 +145,25 @@ def accept(conn: Connection, notice_id: int, recipient: str, now: datetime) -> N
     If it announces the deploy that still waits, the deploy counts as heard.
     None: the row is gone (with its build).
     """
+    # The build's row first: an acceptance comes before the build's last move or after it, so the
+    # record of a build that is over never changes.
+    version = conn.execute(
+        select(builds.c.version)
+        .where(
+            builds.c.id
+            == select(outbox.c.build_id).where(outbox.c.id == notice_id).scalar_subquery()
+        )
+        .with_for_update()
+    ).scalar()
     statement = select(outbox).where(outbox.c.id == notice_id).with_for_update()
     row = conn.execute(statement).first()
-    if row is None:
+    if row is None or version is None:
         return None
     notice = notice_of(row)
     if recipient not in notice.accepted:
+        chronicle.add(
+            conn, notice.build_id, version, Kind.accepted, recipient, now, number=notice.seq
+        )
         accepted = json.dumps([*notice.accepted, recipient])
         conn.execute(update(outbox).where(outbox.c.id == notice_id).values(accepted=accepted))
     if notice.urgent:

@@ -34,7 +34,7 @@ from sqlalchemy import (
     text,
 )
 
-from leeroy.model import HOLDING, OVER, Move, State, StepState
+from leeroy.model import HOLDING, OVER, Kind, Move, State, StepState
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -220,6 +220,9 @@ steps = Table(
     Column("sha256", String(64)),
     Column("started_at", Instant),
     Column("finished_at", Instant),
+    Column("begun_seq", BigInteger),
+    Column("ended_seq", BigInteger),
+    Column("given", Text),
     UniqueConstraint(
         "build_id", "stage", "name", "environment", "attempt", name="uq_steps_attempt"
     ),
@@ -288,6 +291,37 @@ hosts = Table(
     Column("name", Text, nullable=False),
     Column("boot_id", Text, nullable=False),
     Column("beat_at", Instant, nullable=False),
+    Column("stopped_at", Instant),
+    Column("journal", Text),
+    Column("doubted", Text),
+    Column("cleared", Text),
+)
+
+lineage = Table(
+    "lineage",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("era", Text),
+    Column("mark", BigInteger, nullable=False),
+    Column("incarnation", Text),
+    CheckConstraint("id = 1", name="one"),
+)
+
+chronicle = Table(
+    "chronicle",
+    metadata,
+    Column("id", BigId, primary_key=True),
+    Column("build_id", BigInteger, ForeignKey("builds.id", ondelete="CASCADE"), nullable=False),
+    Column("seq", BigInteger, nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("environment", Text),
+    Column("who", Text, nullable=False),
+    Column("said", Text),
+    Column("number", BigInteger),
+    Column("at", Instant, nullable=False),
+    CheckConstraint(_one_of("kind", Kind), name="kind"),
+    Index("ix_chronicle_build_id_id", "build_id", "id"),
+    sqlite_autoincrement=True,
 )
 
 pipelines = Table(

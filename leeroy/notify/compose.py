@@ -33,9 +33,10 @@ class News:
     `grace_s` the grace period of that environment, `runs_commit` what runs
     there now.  `waiting_for` names the gates other than the grace period that
     keep a pending deploy, `opens_at` is when its window opens.  `step` is the
-    step that failed, `log_tail` the end of its log.  `url` is the public base
-    of every link; `stop_url` leads to the stop page of the pending deploy.
-    Times are shown in `zone` (None: the server's own).
+    step that failed, `log_tail` the end of its log.  `head` is the head hash of
+    the record of a build that is over.  `url` is the public base of every link;
+    `stop_url` leads to the stop page of the pending deploy.  Times are shown in
+    `zone` (None: the server's own).
     """
 
     build: Build
@@ -47,6 +48,7 @@ class News:
     opens_at: datetime | None = None
     step: Step | None = None
     log_tail: str | None = None
+    head: str | None = None
     url: str
     stop_url: str | None = None
     zone: tzinfo | None = None
@@ -104,11 +106,16 @@ def message(news: News) -> Message:
     blocks: list[_Block] = [_Say(f"{thread}: {story.head}")]
     blocks += [_Say(sentence) for sentence in story.sentences]
     blocks += _about(news)
+    rest: list[str] = []
+    if news.head is not None:
+        check = f"`leeroy verdict {news.build.id} --head {news.head[:16]}` compares"
+        blocks += [_Say(f"Its record ends with the hash below; {check}."), _Log(news.head)]
+        rest = [f"verdict {news.head[:16]}"]
     if news.log_tail and news.step is not None and news.log_tail.strip():
         blocks += [_Say(f"The end of the log of {_step_name(news.step)}:")]
         blocks += [_Log(tail(news.log_tail))]
     link = build_url(news)
-    short = _short(f"{thread}: {'. '.join((story.head, *story.sentences[:1]))}", link, [])
+    short = _short(f"{thread}: {'. '.join((story.head, *story.sentences[:1]))}", link, rest)
     return Message(cut(f"{thread}: {story.head}", 200), short, _text(blocks), _html(blocks))
 
 

@@ -30,6 +30,8 @@ DO: Final[Mapping[str, Operation]] = MappingProxyType(
         "events": looking.events,
         "notices": looking.notices,
         "why": looking.why,
+        "verdict": looking.verdict,
+        "replay": looking.replay_,
         "environments": looking.environments,
         "pipelines": looking.pipelines,
         "trigger": beginning.trigger,

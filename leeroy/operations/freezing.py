@@ -7,10 +7,10 @@ from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Connection
 
-from leeroy import durations, views
+from leeroy import durations, guard, views
 from leeroy.context import Context
 from leeroy.db import builds, deploys
-from leeroy.errors import Invalid, NotFound
+from leeroy.errors import Invalid, NotFound, NotPossible
 from leeroy.operations import common
 from leeroy.operations.common import Json
 
@@ -30,6 +30,9 @@ def freeze(
     if ends is not None and ends <= now:
         raise Invalid(f"{until} is over already")
     for pipeline, name in _which(conn, which):
+        doubt = guard.frozen(conn) if (pipeline, name) == deploys.EVERY else None
+        if doubt is not None:
+            raise NotPossible(f"everything is frozen by Leeroy already: {doubt}")
         deploys.change(
             conn,
             pipeline,
@@ -52,6 +55,8 @@ def thaw(conn: Connection, context: Context, actor: str, *, which: str) -> Json:
         found = deploys.environment(conn, pipeline, name)
         if found is None or found.frozen_at is None:
             continue
+        if (pipeline, name) == deploys.EVERY and found.frozen_by == guard.WHO:
+            guard.thawed(conn)
         deploys.change(
             conn,
             pipeline,

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from sqlalchemy import Connection
 
-from leeroy import views
+from leeroy import replay, views
 from leeroy.context import Context
 from leeroy.db import builds, house, outbox
 from leeroy.errors import Invalid
 from leeroy.model import State
 from leeroy.operations.common import Json
+from leeroy.verdict import gather
 from leeroy.views import find
 
 
@@ -61,6 +62,20 @@ def why(conn: Connection, context: Context, actor: str, *, id: int) -> Json:
     """Why a build waits."""
     build = find(conn, id)
     return {"id": id, "state": str(build.state), "why": views.why(conn, context, build)}
+
+
+def verdict(conn: Connection, context: Context, actor: str, *, id: int) -> Json:
+    """A build's record, every line chained to the one before, with one sentence of cause."""
+    return gather.verdict(conn, find(conn, id))
+
+
+def replay_(
+    conn: Connection, context: Context, actor: str, *, id: int | None = None, after: int = 0
+) -> Json:
+    """Builds rebuilt from their events and compared with the rows: one, or a part of all."""
+    if id is not None:
+        return replay.one(conn, find(conn, id))
+    return replay.part(conn, after)
 
 
 def environments(conn: Connection, context: Context, actor: str) -> list[Json]:

@@ -6,9 +6,9 @@ from sqlalchemy import Connection
 
 from leeroy import onward, stoplink, views
 from leeroy.context import Context
-from leeroy.db import builds, deploys, outbox
+from leeroy.db import builds, chronicle, deploys, outbox
 from leeroy.errors import NotFound, NotPossible
-from leeroy.model import Build, Move, State
+from leeroy.model import Build, Kind, Move, State
 from leeroy.operations import common
 from leeroy.operations.common import Json
 from leeroy.views import find
@@ -97,6 +97,7 @@ def approve(
     now = context.clock.now()
     if build.state is State.queued and build.fork:
         builds.change(conn, id, approved_by=actor)
+        chronicle.add(conn, id, build.version, Kind.approved, actor, now)
         builds.wake(conn)
         common.note(conn, context, actor, "approve", f"build {id}", f"commit {build.commit}")
         return common.told(conn, context, find(conn, id), f"build {id} may run")
@@ -115,6 +116,8 @@ def approve(
         held_by=None,
         held_reason=None,
     )
+    where = build.environment
+    chronicle.add(conn, id, build.version, Kind.approved, actor, now, environment=where)
     builds.change(conn, id, due_at=now)
     builds.wake(conn)
     common.note(conn, context, actor, "approve", f"build {id}", f"deploy to {build.environment}")
@@ -130,6 +133,7 @@ def confirm(conn: Connection, context: Context, actor: str, *, id: int, seq: int
         if found is not None and found.announced_seq == seq and found.heard_at is None:
             now = context.clock.now()
             deploys.put(conn, build, build.environment, heard_at=now, heard_by=actor)
+            chronicle.add(conn, id, build.version, Kind.accepted, actor, now, number=seq)
             builds.change(conn, id, due_at=now)
             builds.wake(conn)
     return views.build_json(conn, context, find(conn, id))

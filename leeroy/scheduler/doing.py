@@ -129,6 +129,8 @@ class Doer:
         try:
             spec = specs.spec(self._context, launch)
             _folders(specs.folders(self._context, launch), launch)
+            if launch.step.stage is Stage.deploy and self._context.journal is not None:
+                self._context.journal.sync()  # no copy of the database makes us forget it
             self._runner.prepare(spec)
             self._follower.follow(spec, launch.step.id)
             stop = self._stops.get(run_id)

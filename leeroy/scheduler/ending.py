@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from leeroy import onward
+from leeroy import guard, onward
 from leeroy.advance import advance
 from leeroy.context import Context
 from leeroy.db import builds, deploys, logs, steps
@@ -49,7 +49,11 @@ def record(conn: Connection, context: Context, end: End) -> list[Act]:
         _set_aside(conn, context, build, step, end)
         return []
     if end.run is Run.lost:
-        return _lost(conn, context, build, step)
+        return _lost(conn, context, build, step, "its supervisor died and nobody saw its end")
+    if end.run is Run.absent and guard.frozen(conn) is not None:
+        # Its directory may have gone when its end was recorded, in the time that is lost.
+        reason = "the database is older than its run, so nobody knows its end"
+        return _lost(conn, context, build, step, reason)
     if end.run is not Run.ended:
         return _never_began(conn, context, build, step)
     step = _ended(conn, context, build, step, end)
@@ -67,11 +71,12 @@ def _set_aside(conn: Connection, context: Context, build: Build, step: Step, end
         _ended(conn, context, build, step, end)
         return
     state = StepState.interrupted if end.run is Run.lost else StepState.cancelled
-    steps.change(conn, step.id, state=state, finished_at=context.clock.now())
+    now = context.clock.now()
+    steps.change(conn, step.id, state=state, finished_at=now, ended_seq=build.version)
 
 
 def _ended(conn: Connection, context: Context, build: Build, step: Step, end: End) -> Step:
-    values: dict[str, Any] = {"finished_at": context.clock.now()}
+    values: dict[str, Any] = {"finished_at": context.clock.now(), "ended_seq": build.version}
     result = end.result
     good = result is not None and result.exit_code == 0 and result.reason is None
     if result is not None:
@@ -219,7 +224,8 @@ def _of_deploying(conn: Connection, context: Context, build: Build, step: Step) 
 def _never_began(conn: Connection, context: Context, build: Build, step: Step) -> list[Act]:
     now = context.clock.now()
     if build.stop_at is not None and build.state in (State.building, State.deploying):
-        steps.change(conn, step.id, state=StepState.cancelled, finished_at=now)
+        cancelled = StepState.cancelled
+        steps.change(conn, step.id, state=cancelled, finished_at=now, ended_seq=build.version)
         return _stopped(conn, context, build, landed=step.stage is Stage.verify)
     if build.state is State.deploying and step.stage in (Stage.checkout, Stage.deploy):
         return _withdraw(conn, context, build, step, StepState.cancelled)
@@ -234,7 +240,7 @@ def _never_began(conn: Connection, context: Context, build: Build, step: Step) -
 def _launch(
     conn: Connection, context: Context, build: Build, step: Step, *, fresh: bool = False
 ) -> list[Act]:
-    begun = starting.begin(conn, context, step, context.clock.now())
+    begun = starting.begin(conn, context, build, step, context.clock.now())
     return [Launch(build, begun, fresh, starting.artifacts_of(conn, build))]
 
 
@@ -243,7 +249,8 @@ def _withdraw(
 ) -> list[Act]:
     assert build.environment is not None
     reason = "its script never began"
-    steps.change(conn, step.id, state=state, finished_at=context.clock.now(), reason=reason)
+    values = {"finished_at": context.clock.now(), "reason": reason, "ended_seq": build.version}
+    steps.change(conn, step.id, state=state, **values)
     found = deploys.get(conn, build.id, build.environment)
     if found is not None and found.withdrawals >= MOST_WITHDRAWALS:
         again = f"its deploy was withdrawn {MOST_WITHDRAWALS} times already; look at this host"
@@ -257,10 +264,10 @@ def _withdraw(
     return []
 
 
-def _lost(conn: Connection, context: Context, build: Build, step: Step) -> list[Act]:
+def _lost(conn: Connection, context: Context, build: Build, step: Step, reason: str) -> list[Act]:
     now = context.clock.now()
-    reason = "its supervisor died and nobody saw its end"
-    steps.change(conn, step.id, state=StepState.interrupted, finished_at=now, reason=reason)
+    values = {"finished_at": now, "reason": reason, "ended_seq": build.version}
+    steps.change(conn, step.id, state=StepState.interrupted, **values)
     if build.state is State.building:
         steps.give_up_waiting(conn, build.id)
         if build.stop_at is not None:

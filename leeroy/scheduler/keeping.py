@@ -16,8 +16,9 @@ from pathlib import Path
 
 from sqlalchemy import Connection
 
+from leeroy import guard
 from leeroy.context import Context
-from leeroy.db import builds, deploys
+from leeroy.db import builds, deploys, steps
 from leeroy.db.engine import Database
 from leeroy.errors import LeeroyError
 from leeroy.runner.runner import Runner
@@ -50,7 +51,10 @@ def _old_builds(conn: Connection, context: Context) -> list[int]:
 
 def _runs(database: Database, runner: Runner) -> None:
     """Run directories of steps whose end is recorded."""
+    unsure = database.read(guard.frozen) is not None
     for run_id in runner.all():
+        if unsure and database.read(partial(steps.of_run, run_id=run_id)) is None:
+            continue  # what a restored database does not know is all that is left of it
         if database.read(partial(builds.needs_run, run_id=run_id)):
             continue
         with contextlib.suppress(LeeroyError, OSError):
@@ -69,6 +73,7 @@ def _homes(database: Database, context: Context) -> None:
 
 
 def _workspaces(database: Database, context: Context) -> None:
+    unsure = database.read(guard.frozen) is not None
     for kind in ("workspaces", "tmp"):
         folder = context.config.data / kind
         for path in folder.iterdir() if folder.is_dir() else ():
@@ -76,6 +81,8 @@ def _workspaces(database: Database, context: Context) -> None:
             if not number.isdigit():
                 continue
             build = database.read(partial(builds.get, build_id=int(number)))
+            if build is None and unsure:
+                continue
             if build is not None and not build.state.over:
                 continue
             with contextlib.suppress(OSError):

@@ -8,6 +8,7 @@ directories, and everything else is in rows.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -21,6 +22,7 @@ from secrets import token_hex
 
 from sqlalchemy import Connection
 
+from leeroy import guard
 from leeroy.context import Context
 from leeroy.db import builds, house
 from leeroy.db.engine import Database
@@ -105,14 +107,13 @@ class Scheduler:
 
     def start(self) -> None:
         """Take up what is there, then begin to turn."""
-        boot_id = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        self._boot_id = boot_id()
         before = self._database.transact(
-            partial(recovering.arrive, context=self._context, boot_id=boot_id)
+            partial(recovering.arrive, context=self._context, boot_id=self._boot_id)
         )
         if before is not None:
             away = (self._context.clock.now() - before).total_seconds()
             self._away_s = max(away, 0.0)
-        self._boot_id = boot_id
         self._recover()
         self._follower.start()
         self._thread.start()
@@ -125,6 +126,11 @@ class Scheduler:
             self._thread.join()
         self._follower.close()
         self._side.shutdown(wait=False, cancel_futures=True)
+        context = self._context
+        with contextlib.suppress(LeeroyError):  # without it the next start calls it a crash
+            self._database.transact(
+                lambda conn: house.stopped(conn, context.host_id, context.clock.now())
+            )
 
     def wake(self) -> None:
         """Something may be due."""
@@ -309,9 +315,18 @@ class Scheduler:
                 conn, context.host_id, context.host_name, self._boot_id, context.clock.now()
             )
         )
+        self._side.submit(self._guard)
         if mono >= self._next_round:
             self._next_round = mono + keeping.ROUND_S
             self._side.submit(self._keep)
+
+    def _guard(self) -> None:
+        try:
+            guard.beat(self._database, self._context)
+        except LeeroyError as exc:
+            log.warning("the database cannot be compared with this host's journal: %s", exc)
+        except Exception:
+            log.exception("the database cannot be compared with this host's journal")
 
     def _keep(self) -> None:
         try:
@@ -371,6 +386,11 @@ def _due(conn: Connection, now: datetime) -> tuple[list[Build], datetime | None]
     if next_at is None or next_at > now:
         return [], next_at
     return builds.due(conn, now, waiting.LOOKED_AT), next_at
+
+
+def boot_id() -> str:
+    """Which start of this machine it is."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
 
 
 def _asleep() -> float:

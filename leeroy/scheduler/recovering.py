@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection
 
 from leeroy.context import Context
-from leeroy.db import builds, deploys, house, logs, outbox, steps
+from leeroy.db import builds, chronicle, deploys, house, logs, outbox, steps
 from leeroy.model import Build, Move, Stage, State, Step, StepState
 from leeroy.operations.resolving import resolved
 from leeroy.runner.runner import Result
@@ -21,7 +21,10 @@ from leeroy.runner.runner import Result
 def arrive(conn: Connection, context: Context, boot_id: str) -> datetime | None:
     """Say that this host is here, and have everything that waits looked at; when it was last."""
     now = context.clock.now()
+    said = house.last_end(conn, context.host_id, boot_id)
     before = house.beat(conn, context.host_id, context.host_name, boot_id, now)
+    house.stopped(conn, context.host_id, None)
+    chronicle.add_start(conn, context.host_id, said, now)
     builds.rouse(conn, now)
     return before
 
@@ -78,6 +81,7 @@ def late(conn: Connection, context: Context, build_id: int, step: Step, result: 
         raw_bytes=result.raw_bytes,
         dropped_bytes=result.dropped_bytes,
         sha256=result.sha256,
+        ended_seq=build.version,
     )
     how = Move.resolve_done if good else Move.resolve_failed
     reason = f"its end was found on {context.host_name}"

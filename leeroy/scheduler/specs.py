@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -102,6 +103,33 @@ def spec(context: Context, launch: Launch) -> Spec:
         timeout_s=timeout_s,
         max_log=context.config.max_log,
         durable=step.stage is Stage.deploy,
+    )
+
+
+def given(context: Context, build: Build, step: Step) -> str:
+    """What a step's script is, for the record: its hash, and names but no values (JSON)."""
+    pipeline = onward.pipeline_of(build)
+    if step.stage is Stage.checkout:
+        named = {"token": pipeline.token and not build.fork, "ssh_key": pipeline.ssh_key}
+        told: dict[str, object] = {
+            "script": None,
+            "variables": sorted({"PATH", *context.config.env, *pipeline.env}),
+            "secrets": [name for name, used in named.items() if used],
+            "executor": pipelines.LOCAL,
+            "timeout_s": int(CHECKOUT_TIMEOUT_S),
+        }
+        return json.dumps(told)
+    script, _, timeout_s = _script(pipeline, step)
+    where = folders(context, Launch(build, step))
+    variables = _environment(context, pipeline, build, step, where).keys() | script.env.keys()
+    return json.dumps(
+        {
+            "script": hashlib.sha256(script.run.encode()).hexdigest(),
+            "variables": sorted(variables),
+            "secrets": [] if build.fork else sorted(script.secrets),
+            "executor": script.executor,
+            "timeout_s": int(timeout_s),
+        }
     )
 
 

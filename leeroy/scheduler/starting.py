@@ -14,6 +14,7 @@ from leeroy.context import Context
 from leeroy.db import builds, steps
 from leeroy.errors import ConfigError
 from leeroy.model import Build, Move, Stage, Step, StepState
+from leeroy.scheduler import specs
 from leeroy.scheduler.acts import Act, Launch, run_id
 
 _LOOK_AT = 50
@@ -132,17 +133,19 @@ def add_steps(
             )
         )
     if added:
-        added[0] = begin(conn, context, added[0], now)
+        added[0] = begin(conn, context, build, added[0], now)
     return added
 
 
-def begin(conn: Connection, context: Context, step: Step, now: datetime) -> Step:
+def begin(conn: Connection, context: Context, build: Build, step: Step, now: datetime) -> Step:
     """Intent first: the row says that the step runs, and where, before anything of it does."""
     values = {
         "state": StepState.running,
         "run_id": run_id(step.build_id, step.id),
         "host": context.host_id,
         "started_at": now,
+        "begun_seq": build.version,
+        "given": specs.given(context, build, step),
     }
     steps.change(conn, step.id, **values)
     return replace(step, **values)  # type: ignore[arg-type]  # one value per named column

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection
 
-from leeroy import gates, onward, windows
+from leeroy import gates, guard, onward, windows
 from leeroy.advance import advance
 from leeroy.context import Context
-from leeroy.db import builds, deploys, steps
-from leeroy.model import Build, Move, Stage, State, Step, StepState
+from leeroy.db import builds, chronicle, deploys, steps
+from leeroy.model import Build, Kind, Move, Stage, State, Step, StepState
 from leeroy.scheduler import ending, starting
 from leeroy.scheduler.acts import Act, DropWatch, Launch, StartWatch, Stop, WatchKey
 
@@ -102,6 +102,7 @@ def _pending(conn: Connection, context: Context, build: Build, watching: Watchin
     if facts.deploy.watcher != watching.name:
         deploys.put(conn, build, plan.environment, watcher=watching.name)
     if wait is not None:
+        _note(conn, build, plan.environment, wait.gate, wait.sentence, now)
         if wait.gate == "heard" and wait.until is not None and wait.until <= now:
             minutes = int(gates.UNHEARD_S // 60)
             reason = f"nobody could be told for {minutes} minutes"
@@ -116,6 +117,9 @@ def _pending(conn: Connection, context: Context, build: Build, watching: Watchin
         return []
     grace = gates.grace(_seen(facts, watching.watched.get(key)))
     if grace is None:
+        if guard.look(conn, context) is not None:
+            return [DropWatch(build.id)]  # frozen in this very transaction
+        _open(conn, build, facts, watching.watched.get(key), now)
         return [DropWatch(build.id), *_deploy(conn, context, build, facts)]
     if key in watching.watched:
         left = plan.grace_s - watching.watched[key]
@@ -123,8 +127,44 @@ def _pending(conn: Connection, context: Context, build: Build, watching: Watchin
         return []
     until = now + timedelta(seconds=plan.grace_s)
     deploys.put(conn, build, plan.environment, deploy_at=until)
+    begins = f"the grace period of {plan.grace_s:g} s begins"
+    _note(conn, build, plan.environment, "grace", begins, now)
     builds.change(conn, build.id, due_at=until)
     return [StartWatch(key)]
+
+
+def _note(
+    conn: Connection, build: Build, environment: str, gate: str, sentence: str, now: datetime
+) -> None:
+    """Write down which gate is closed, once for each change."""
+    last = chronicle.last(conn, build.id, Kind.gate)
+    if last is None or (last.seq, last.who, last.said) != (build.version, gate, sentence):
+        chronicle.add(
+            conn, build.id, build.version, Kind.gate, gate, now, said=sentence,
+            environment=environment,
+        )  # fmt: skip
+
+
+def _open(
+    conn: Connection, build: Build, facts: gates.Facts, watched_s: float | None, now: datetime
+) -> None:
+    """Write down that every gate is open, and the grace period as it was really watched."""
+    deploy, grace_s = facts.deploy, facts.plan.grace_s
+    if deploy.approved_at is not None:
+        why = f"approved by {deploy.approved_by}"
+    elif build.without_grace:
+        why = "no grace period was asked for (--now)"
+    elif grace_s <= 0:
+        why = 'no grace period (grace = "0s")'
+    elif facts.listening == 0:
+        why = "no grace period: nobody hears deploy_pending"
+    else:
+        why = f"the grace period of {grace_s:g} s was watched to its end"
+    number = None if watched_s is None else round(watched_s * 1_000_000)
+    chronicle.add(
+        conn, build.id, build.version, Kind.gate, "open", now, said=why, number=number,
+        environment=facts.plan.environment,
+    )  # fmt: skip
 
 
 def _seen(facts: gates.Facts, watched_s: float | None) -> gates.Facts:

@@ -13,11 +13,12 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from leeroy import operations, shelf, views
+from leeroy import guard, operations, shelf, views
 from leeroy.db import builds, deploys, house, logs, outbox, steps
 from leeroy.errors import Invalid, LeeroyError, NotAllowed
 from leeroy.model import Build, Role, State
 from leeroy.notify.words import plain
+from leeroy.verdict import gather, words
 from leeroy.web import access
 from leeroy.web.access import Visitor
 from leeroy.web.html import page
@@ -48,6 +49,9 @@ async def list_(site: Site, request: Request, visitor: Visitor) -> Response:
         shelved = house.shelf(conn)
         warnings = [s.mistakes for s in shelved.values() if s.mistakes and s.present]
         room = site.context.short_of_room()
+        doubt = guard.frozen(conn)
+        if doubt is not None:
+            warnings.insert(0, f"everything is frozen: {doubt}")
         dead = outbox.counts(conn).get("dead", 0)
         if dead:
             warnings.append(f"{dead} notices were given up; `leeroy doctor` says which and why")
@@ -118,6 +122,8 @@ def _build(conn: Connection, site: Site, build_id: int) -> dict[str, Any]:
         "log": plain(text[-_LOG_SHOWN:]),
         "cut": size >= _LOG_SHOWN,
         "cursor": cursor,
+        "verdict": gather.verdict(conn, found) if found.state.over else None,
+        "sentence": words.sentence,
         "actions": _actions(found, held=deploy is not None and deploy.held_at is not None),
     }
 

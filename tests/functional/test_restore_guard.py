@@ -1,0 +1,205 @@
+"""A database that was put back, copied or dumped comes up frozen; one that only moved does not."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import _programs
+from tests.crash.test_server_dies import go, long
+from tests.servers import Leeroy, a_leeroy
+from tests.waiting import until
+
+
+def pipeline(leeroy: Leeroy) -> None:
+    leeroy.pipeline(
+        'untested = true\n[[deploy]]\nenvironment = "production"\napprove = true\n'
+        f"run = '''{long('deploy')}'''\n"
+    )
+
+
+def freeze(leeroy: Leeroy) -> dict[str, Any] | None:
+    for place in leeroy.ask("environments"):
+        if place["environment"] == "*":
+            return dict(place["frozen"])
+    return None
+
+
+def pending(leeroy: Leeroy) -> int:
+    build = int(leeroy.ask("trigger", name="shop")["id"])
+    leeroy.until_state(build, "deploy_pending")
+    return build
+
+
+def database(leeroy: Leeroy) -> Path:
+    return leeroy.folder / "var" / "leeroy.db"
+
+
+def put_back(leeroy: Leeroy, copy: Path) -> None:
+    for name in ("-wal", "-shm"):
+        Path(f"{database(leeroy)}{name}").unlink(missing_ok=True)
+    shutil.copy(copy, database(leeroy))
+
+
+@pytest.mark.parametrize("end", ["stop", "kill"])
+def test_a_backup_put_back_comes_up_frozen(leeroy: Leeroy, end: str) -> None:
+    """What was cancelled after the backup is not deployed, however it was approved before."""
+    pipeline(leeroy)
+    leeroy.start()
+    build = pending(leeroy)
+    copy = leeroy.folder / "backup.db"
+    leeroy.cli("backup", str(copy))
+    leeroy.ask("cancel", id=build)
+    leeroy.stop() if end == "stop" else leeroy.kill()
+    put_back(leeroy, copy)
+    leeroy.start()
+    found = freeze(leeroy)
+    assert found is not None and "leeroy" == found["by"]
+    assert "older than this host knows it" in found["reason"]
+    assert "everything is frozen" in leeroy.log.read_text()
+    leeroy.ask("approve", id=build)
+    assert "frozen by leeroy" in leeroy.ask("why", id=build)["why"]
+    doctor = leeroy.cli("doctor", check=False)
+    assert "everything is frozen by leeroy" in doctor.stdout
+    refused = leeroy.cli("freeze", "--all", check=False)
+    assert 3 == refused.returncode
+    leeroy.restart()
+    assert freeze(leeroy), "a restart is no look"
+    leeroy.ask("cancel", id=build)
+    leeroy.cli("thaw", "--all")
+    assert freeze(leeroy) is None
+    leeroy.kill()
+    leeroy.start()
+    assert freeze(leeroy) is None, "the thaw counts for the next start too"
+    again = pending(leeroy)
+    assert again > build
+    leeroy.ask("approve", id=again)
+    go(leeroy, "deploy")
+    assert "done" == leeroy.until_over(again)
+
+
+def test_a_deploy_of_the_lost_time_is_not_run_again(leeroy: Leeroy) -> None:
+    """The copy says it was running; its run is gone: nobody knows, and nothing is repeated."""
+    pipeline(leeroy)
+    leeroy.start()
+    build = pending(leeroy)
+    leeroy.ask("approve", id=build)
+    until(lambda: leeroy.marks("deploy.begun"), 10)
+    copy = leeroy.folder / "backup.db"
+    leeroy.cli("backup", str(copy))
+    go(leeroy, "deploy")
+    assert "done" == leeroy.until_over(build)
+    until(lambda: not list((leeroy.folder / "var" / "runs").glob("[0-9]*")), 10)
+    leeroy.stop()
+    put_back(leeroy, copy)
+    leeroy.start()
+    leeroy.until_state(build, "interrupted")
+    assert ["begun"] == leeroy.marks("deploy.begun")
+    assert "database" in leeroy.ask("verdict", id=build)["cause"]
+
+
+def test_what_only_moved_is_not_frozen(leeroy: Leeroy, tmp_path: Path) -> None:
+    """kill -9, restarts, a new container or host with the same data folder: no alarm."""
+    pipeline(leeroy)
+    leeroy.start()
+    build = pending(leeroy)
+    for _ in range(3):
+        leeroy.kill()
+        leeroy.start()
+    assert freeze(leeroy) is None
+    leeroy.cli("hold", str(build))
+    leeroy.stop()
+    with a_leeroy(tmp_path / "moved") as other:
+        pipeline(other)
+        shutil.copytree(leeroy.folder / "var", other.folder / "var")
+        other.token = leeroy.token
+        other.start()
+        assert freeze(other) is None
+
+
+def test_a_copy_on_another_host_is_frozen(leeroy: Leeroy, tmp_path: Path) -> None:
+    """The file alone, without the data folder: it came from elsewhere, the original lives on."""
+    pipeline(leeroy)
+    leeroy.start()
+    pending(leeroy)
+    leeroy.restart()
+    with a_leeroy(tmp_path / "other") as other:
+        pipeline(other)
+        (other.folder / "var").mkdir()
+        leeroy.cli("backup", str(database(other)))
+        other.token = leeroy.token
+        other.start()
+        found = freeze(other)
+        assert found is not None and "came from elsewhere" in found["reason"]
+        other.cli("thaw", "--all")
+        other.stop()
+        leeroy.stop()
+        put_back(leeroy, database(other))
+        leeroy.start()
+        found = freeze(leeroy)
+        assert found is not None and "not the one" in found["reason"]
+
+
+def test_runs_that_the_copy_does_not_know_are_kept(leeroy: Leeroy) -> None:
+    """A deploy begun after the backup: its directory is the only witness, and it is named."""
+    pipeline(leeroy)
+    leeroy.start()
+    copy = leeroy.folder / "backup.db"
+    leeroy.cli("backup", str(copy))
+    build = pending(leeroy)
+    leeroy.ask("approve", id=build)
+    until(lambda: leeroy.marks("deploy.begun"), 10)
+    leeroy.stop()
+    put_back(leeroy, copy)
+    leeroy.start()
+    runs = [p.name for p in (leeroy.folder / "var" / "runs").glob("[0-9]*")]
+    found = freeze(leeroy)
+    assert found is not None and runs and runs[0] in found["reason"]
+    go(leeroy, "deploy")
+    until(lambda: leeroy.marks("deploy.ended"), 10)
+    assert int(leeroy.ask("trigger", name="shop")["id"]) > build, "its number is not given again"
+
+
+def test_a_dump_loaded_into_the_same_postgres_is_frozen(postgres: str, tmp_path: Path) -> None:
+    """pg_dump and back, into a database of the same name; a second host that joins is fine."""
+    programs = _programs()
+    assert programs is not None
+    name = "guarded"
+
+    def run(program: str, *words: str) -> str:
+        return subprocess.run(
+            [programs / program, "-h", postgres, "-U", "leeroy", *words],
+            check=True, cwd="/", capture_output=True, text=True,
+        ).stdout  # fmt: skip
+
+    run("createdb", "-T", "template", name)
+    url = f"postgresql+psycopg://leeroy@/{name}?host={postgres}"
+    with a_leeroy(tmp_path / "one", url) as one, a_leeroy(tmp_path / "two", url) as two:
+        pipeline(one)
+        pipeline(two)
+        one.start()
+        pending(one)
+        one.restart()
+        two.token = one.token
+        two.start()
+        assert freeze(two) is None
+        two.stop()
+        one.stop()
+        dump = run("pg_dump", name)
+        run("dropdb", name)
+        run("createdb", name)
+        subprocess.run(
+            [programs / "psql", "-q", "-h", postgres, "-U", "leeroy", name],
+            check=True, cwd="/", input=dump, text=True, stdout=subprocess.DEVNULL,
+        )  # fmt: skip
+        one.start()
+        found = freeze(one)
+        assert found is not None and "restored" in found["reason"]
+        one.cli("thaw", "--all")
+        until(lambda: freeze(one) is None, 5)
+        one.restart()
+        assert freeze(one) is None
