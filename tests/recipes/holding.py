@@ -75,7 +75,7 @@ class Gate:
 
 
 class Web:
-    """WSGI applications on a free port, by the first word of the path or all on one."""
+    """A WSGI application on a free port."""
 
     def __init__(self, app: Wsgi) -> None:
         self._server = make_server("127.0.0.1", 0, app, threaded=True)
