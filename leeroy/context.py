@@ -12,7 +12,7 @@ import os
 import shutil
 import socket
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from secrets import token_hex
 
@@ -48,6 +48,16 @@ class Context:
     def scheduler(self) -> str:
         """The actor of moves that nobody asked for."""
         return f"scheduler@{self.host_name}"
+
+    def at_one_moment(self) -> Context:
+        """
+        The same with a wall clock that stands still: for one transaction.
+
+        All that a transaction writes has one time then, so whoever reads a
+        history sees what happened together as together.
+        """
+        now = self.clock.now()
+        return replace(self, clock=replace(self.clock, now=lambda: now))
 
     def short_of_room(self) -> str | None:
         """Why nothing new may start for want of disk; None when there is room."""

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 from types import MappingProxyType
 
-from leeroy import durations, refs, scripts
-from leeroy import windows as hours
-from leeroy.errors import ConfigError, Invalid, Mistake
+from leeroy import durations, hours, refs, scripts
+from leeroy.errors import ConfigError, Mistake
 from leeroy.model import Stage, State
 from leeroy.refs import matches
+from leeroy.schedules import Schedule
 from leeroy.toml import File, Section, close
 from leeroy.windows import Window
 
@@ -114,6 +114,7 @@ class Pipeline:
     forks: str
     forge: str | None
     poll_s: float | None
+    schedules: tuple[Schedule, ...]
     tests: tuple[Script, ...]
     builds: tuple[Script, ...]
     deploys: tuple[Deploy, ...]
@@ -196,6 +197,7 @@ def _pipeline(root: Section, name: str, text: str) -> Pipeline:
         forks=root.choice("forks", ("approve", "test", "never"), "approve"),
         forge=root.choice("forge", refs.FORGES, "") or refs.forge(repository or ""),
         poll_s=poll_s,
+        schedules=hours.schedules_of(root),
         tests=_scripts(root, Stage.test, executor),
         builds=_scripts(root, Stage.build, executor),
         deploys=_deploys(root, name, executor),
@@ -304,30 +306,11 @@ def _deploys(root: Section, pipeline: str, executor: str) -> tuple[Deploy, ...]:
                 approve=section.get("approve", bool, False),
                 unheard=section.choice("unheard", ("hold", "deploy"), "hold"),
                 grace_s=section.measured("grace", durations.seconds, 30.0),
-                windows=_windows(section),
+                windows=hours.windows_of(section),
                 lock=lock or name,
             )
         )
         section.finish()
-    return tuple(found)
-
-
-def _windows(section: Section) -> tuple[Window, ...]:
-    found: list[Window] = []
-    for text in section.texts("windows") or ():
-        try:
-            found.append(hours.parse(text))
-        except Invalid as exc:
-            section.wrong("windows", str(exc))
-    if section.data.get("windows") == []:
-        section.wrong("windows", "is empty, so it would never be open; leave it out for always")
-    grace_s = section.measured("grace", durations.seconds, 30.0)
-    for window in found:
-        if window.length_s <= grace_s:
-            text = (
-                f"{window.text!r} is not longer than the grace period, so nothing can start in it"
-            )
-            section.wrong("windows", text)
     return tuple(found)
 
 

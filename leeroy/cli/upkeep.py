@@ -322,7 +322,7 @@ def backup(
 
 
 def crashtest(
-    kills: Annotated[int, typer.Option("--kills", metavar="N", min=1)] = 30,
+    kills: Annotated[int, typer.Option("--kills", metavar="N", min=1)] = 20,
     json: Json = False,
 ) -> int:
     """Kill a throw-away Leeroy again and again, and check that it keeps every promise."""

@@ -324,6 +324,15 @@ chronicle = Table(
     sqlite_autoincrement=True,
 )
 
+schedules = Table(
+    "schedules",
+    metadata,
+    Column("pipeline", Text, nullable=False),
+    Column("schedule", Text, nullable=False),
+    Column("seen_to", Instant, nullable=False),
+    PrimaryKeyConstraint("pipeline", "schedule"),
+)
+
 pipelines = Table(
     "pipelines",
     metadata,

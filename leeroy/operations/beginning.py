@@ -1,4 +1,4 @@
-"""How builds begin: as a delivery says, by a person, once more, or an older one put back."""
+"""How builds begin: by a person, once more, or an older one put back."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ def enter(
     conn: Connection, context: Context, pipeline: Pipeline, *, actor: str, **columns: Any
 ) -> Build:
     """A new build of a pipeline in force; with `only_newest` the older queued ones give way."""
+    context = context.at_one_moment()
     build = accept(
         conn,
         now=context.clock.now(),

@@ -48,6 +48,7 @@ def resolved(
     conn: Connection, context: Context, build: Build, how: Move, *, actor: str, reason: str
 ) -> Build:
     """An interrupted build after its end became known, at its next environment if it has one."""
+    context = context.at_one_moment()
     plan = onward.next_plan(build) if how is Move.resolve_done else None
     if how is Move.resolve_again:
         plan = onward.plan_of(build)

@@ -8,8 +8,12 @@ from datetime import datetime, timedelta
 from leeroy.model import HOLDING, Build, Move, Stage, State
 from leeroy.proof.history import History, Violation
 
-TRANSACTION = timedelta(seconds=0.2)
-"""The moves of one transaction need not have the same microsecond."""
+OVERLAP = timedelta(seconds=0.2)
+"""
+Of two transactions that overlap the one that is committed first may have the later time.
+
+So PostgreSQL may know that a person's cancel was first where the times say it was second.
+"""
 
 
 def alone(history: History) -> Iterator[Violation]:
@@ -70,13 +74,13 @@ def give_way(history: History) -> Iterator[Violation]:
         return
     at: dict[int, tuple[State, str | None]] = {}
     for moment in history.moments():
-        touched: set[tuple[str, str | None]] = set()
+        touched: dict[tuple[str, str | None], datetime] = {}
         for event in moment:
             at[event.build_id] = (event.to_state, event.environment)
             if event.to_state is State.deploy_pending:
                 build = history.rows.builds[event.build_id]
-                touched.add((build.pipeline, event.environment))
-        for pipeline, environment in touched:
+                touched[build.pipeline, event.environment] = event.at
+        for (pipeline, environment), when in touched.items():
             waiting = [
                 history.rows.builds[number]
                 for number, (state, where) in at.items()
@@ -84,20 +88,28 @@ def give_way(history: History) -> Iterator[Violation]:
                 and where == environment
                 and history.rows.builds[number].pipeline == pipeline
             ]
-            yield from _overtaken(history, waiting, moment[-1].at)
+            yield from _overtaken(history, waiting, when)
 
 
 def _overtaken(history: History, waiting: list[Build], at: datetime) -> Iterator[Violation]:
-    if not waiting:
-        return
-    newest = max(waiting, key=lambda build: build.place)
     for build in waiting:
-        gives_way = any(
-            event.move in (Move.supersede, Move.cancel) and at <= event.at <= at + TRANSACTION
-            for event in history.rows.events[build.id]
-        )
-        if gives_way:
-            continue
-        if build.place < newest.place and (build.tag is None or newest.tag is None):
-            text = f"it waits, and the newer build {newest.id} is announced there too"
+        newer = next((other for other in waiting if _gives_way(build, other)), None)
+        if newer is not None and not _gave_way(history, build, at):
+            text = f"it waits, and the newer build {newer.id} is announced there too"
             yield Violation("D3", build.id, text)
+
+
+def _gives_way(older: Build, newer: Build) -> bool:
+    """Tags wait for each other, and what a person put back for no push."""
+    tags = older.tag is not None and newer.tag is not None
+    asked = older.deploy_to is not None and newer.deploy_to is None
+    return older.place < newer.place and not tags and not asked
+
+
+def _gave_way(history: History, build: Build, at: datetime) -> bool:
+    """Whether the transaction of that moment took it away, or a person's that overlapped it."""
+    return any(
+        (event.move is Move.supersede and event.at == at)
+        or (event.move is Move.cancel and at <= event.at <= at + OVERLAP)
+        for event in history.rows.events[build.id]
+    )

@@ -13,11 +13,13 @@ The loop that asks every row "what is due?", and carries out what was decided.
     artifacts  what builds leave for deploys
     recovering what a server finds when it starts
     keeping    what is thrown away, and when
+    timetable  the builds that nobody pushes: schedules
 
 Decisions are made in transactions and touch nothing else; acts follow the
 commit, and a crash between the two is found at the next start.
 """
 
 from leeroy.scheduler.loop import Scheduler
+from leeroy.scheduler.timetable import Timetable
 
-__all__ = ["Scheduler"]
+__all__ = ["Scheduler", "Timetable"]

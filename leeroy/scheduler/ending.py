@@ -35,6 +35,7 @@ def record(conn: Connection, context: Context, end: End) -> list[Act]:
         return []
     build = builds.get(conn, step.build_id, lock=True)
     assert build is not None
+    context = context.at_one_moment()
     kept = logs.end(conn, step.id)
     for chunk in end.chunks:
         if chunk.start >= kept:
@@ -258,8 +259,7 @@ def _withdraw(
     steps.give_up_waiting(conn, build.id)
     moved = _move(conn, context, build, Move.withdraw, reason=reason)
     if moved.state is State.deploy_pending:
-        plan = onward.plan_of(moved)
-        now, actor = context.clock.now(), context.scheduler
+        plan, now, actor = onward.plan_of(moved), context.clock.now(), context.scheduler
         onward.settle(conn, moved, plan, now=now, actor=actor, house=context.house)
     return []
 

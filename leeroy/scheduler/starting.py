@@ -59,6 +59,7 @@ def _start_some(
 
 def start(conn: Connection, context: Context, build: Build, slot: int) -> list[Act]:
     """Give a build its slot and its steps; one without any has passed at once."""
+    context = context.at_one_moment()
     now = context.clock.now()
     moved = advance(
         conn,

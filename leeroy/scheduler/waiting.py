@@ -48,6 +48,7 @@ class Watching:
 def look(conn: Connection, context: Context, build_id: int, watching: Watching) -> list[Act]:
     """What is due for one build."""
     build = builds.get(conn, build_id, lock=True)
+    context = context.at_one_moment()
     if build is None or build.due_at is None or build.due_at > context.clock.now():
         return []
     if build.state in (State.building, State.deploying):

@@ -15,9 +15,9 @@ _deciding = False
 
 
 def statement(_conn: object, _cursor: object, text: str, parameters: object, *_: object) -> None:
-    """Notice the UPDATE of the row."""
+    """Notice the event of the move, which no other statement looks like."""
     global _deciding
-    if text.startswith("UPDATE builds") and "deploying" in str(parameters):
+    if text.startswith("INSERT INTO events") and "deploying" in str(parameters):
         _deciding = True
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -173,6 +173,26 @@ def both_wait(story: History) -> History:
     return events(story, 2, lambda found: found[: [e.move for e in found].index(Move.deploy)])
 
 
+def second_gives_way(story: History, late: timedelta) -> History:
+    """The second build waited, and gave way so much after the third was announced."""
+
+    def change(found: list[Any]) -> list[Any]:
+        kept = found[: [e.move for e in found].index(Move.deploy)]
+        third = next(e for e in story.rows.events[3] if e.to_state is State.deploy_pending)
+        gone = {"move": Move.supersede, "to_state": State.superseded, "at": third.at + late}
+        return [*kept, replace(kept[-1], seq=kept[-1].seq + 1, **gone)]
+
+    return events(story, 2, change)
+
+
+def told_just_before(story: History) -> History:
+    """Somebody was told half a second before the script of a deploy began."""
+    first = next(m for m in story.marks if (m.build, m.stage, m.what) == (1, Stage.deploy, "start"))
+    assert story.wall_s is not None
+    told = first.at + story.wall_s - 0.5
+    return deploy(story, heard_at=datetime.fromtimestamp(told, UTC))
+
+
 def in_one_folder(story: History) -> History:
     test = next(m for m in story.marks if (m.build, m.stage, m.what) == (1, Stage.test, "beat"))
     other = next(m for m in story.marks if (m.build, m.stage, m.what) == (2, Stage.test, "start"))
@@ -208,7 +228,7 @@ BAD: dict[str, tuple[str, Callable[[History], History]]] = {
         "C1", lambda s: replace(s, answers=[Answer(build=1, asked_at=0, answered_at=1, verdict="stopping")])),
     "too late, and cancelled": (
         "C2", lambda s: replace(s, answers=[replace(s.answers[0], verdict="too_late")])),
-    "a short grace period": ("C3", lambda s: deploy(s, heard_at=s.rows.deploys[1, "production"].heard_at + timedelta(seconds=0.5))),
+    "a short grace period": ("C3", told_just_before),
     "nobody was told": ("C3", lambda s: deploy(s, heard_at=None)),
     "alive after cancelled": (
         "C4", lambda s: replace(s, marks=[*s.marks, replace(s.marks[0], build=3, at=world.now() + 60)])),
@@ -217,6 +237,7 @@ BAD: dict[str, tuple[str, Callable[[History], History]]] = {
     "an environment held by nobody": ("D1", lambda s: place(s, holder=1)),
     "an older one after a newer": ("D2", older_after_newer),
     "two that wait": ("D3", both_wait),
+    "it gives way too late": ("D3", lambda s: second_gives_way(s, timedelta(milliseconds=1))),
     "a deploy twice": ("E1", lambda s: more(s, Stage.deploy, run="1-1-x", attempt=2)),
     "an attempt twice": ("E1", lambda s: more(s, Stage.test, run="1-1-x")),
     "a run without a row": ("E1", lambda s: step(s, Stage.deploy, run_id="1-1-x")),
@@ -256,6 +277,12 @@ def test_a_broken_promise_is_found(story: History, name: str) -> None:
     bad = break_it(story)
     found = [violation for number, check in RULES if number == rule for violation in check(bad)]
     assert found, f"{rule} did not notice"
+
+
+def test_who_gives_way_at_that_moment_breaks_no_rule(story: History) -> None:
+    """The same story as the one that is too late, but for a millisecond."""
+    good = second_gives_way(story, timedelta(0))
+    assert [] == [v for number, check in RULES if number == "D3" for v in check(good)]
 
 
 def test_every_rule_has_a_story_that_breaks_it() -> None:

@@ -7,11 +7,12 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import Connection
 
-from leeroy import config, context, operations
+from leeroy import config, context, gates, operations
 from leeroy.db import picture
 from leeroy.db.engine import Database
 from leeroy.model import Clock, Move, State
@@ -33,11 +34,10 @@ def here(tmp_path: Path) -> context.Context:
     return context.make(loaded, clock, {}, new=True)
 
 
-def waits(conn: Connection) -> int:
+def waits(conn: Connection, pipeline: str = "shop", more: str = "") -> int:
     """A build whose deploy may start."""
-    return story.pending(
-        conn, story.push(conn, repository=None, pipeline_text=HURRY, trigger="cli")
-    ).id
+    row = {"pipeline": pipeline, "pipeline_text": HURRY + more, "repository": None}
+    return story.pending(conn, story.push(conn, trigger="cli", **row)).id
 
 
 def decision(here: context.Context, build: int) -> partial[object]:
@@ -45,29 +45,44 @@ def decision(here: context.Context, build: int) -> partial[object]:
     return partial(waiting.look, context=here, build_id=build, watching=watching)
 
 
+class Pause:
+    """A decision that stops after its look at the gates, until it may `go_on`."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, work: partial[object]) -> None:
+        self._work = work
+        self._facts = gates.facts
+        self._thread = 0
+        self.looked, self.go_on = threading.Event(), threading.Event()
+        monkeypatch.setattr(gates, "facts", self._seen)
+
+    def _seen(self, *arguments: Any, **options: Any) -> gates.Facts:
+        found = self._facts(*arguments, **options)
+        if self._thread == threading.get_ident():
+            self.looked.set()
+            assert self.go_on.wait(20)
+        return found
+
+    def __call__(self, conn: Connection) -> None:
+        self._thread = threading.get_ident()
+        self._work(conn)
+
+
 @pytest.mark.parametrize("ask", ["freeze", "cancel", "hold"])
 def test_a_freeze_waits_for_the_deploy_that_is_being_decided(
-    database: Database, here: context.Context, ask: str
+    database: Database, here: context.Context, ask: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Between the look at the gates and the commit nobody is told that it is stopped."""
     build = database.transact(waits)
     other = Database(database.url.render_as_string(hide_password=False))
-    decided, go_on = threading.Event(), threading.Event()
-    work = decision(here, build)
-
-    def decide(conn: Connection) -> None:
-        work(conn)
-        decided.set()
-        assert go_on.wait(20)
-
+    decide = Pause(monkeypatch, decision(here, build))
     arguments = {"which": "production"} if ask == "freeze" else {"id": build}
     stop = partial(operations.DO[ask], context=here, actor="ada", **arguments)
     with ThreadPoolExecutor(2) as pool:
         deploying = pool.submit(database.transact, decide)
-        assert decided.wait(10)
+        assert decide.looked.wait(10)
         asked = pool.submit(other.transact, stop)
         assert not wait([asked], timeout=0.5).done, "it was answered while the deploy was decided"
-        go_on.set()
+        decide.go_on.set()
         deploying.result(20)
         if ask == "freeze":
             asked.result(20)
@@ -77,6 +92,31 @@ def test_a_freeze_waits_for_the_deploy_that_is_being_decided(
     found = database.read(picture.look)
     assert State.deploying is found.builds[build].state
     assert [] == check(History(rows=found, house=story.HOUSE))
+
+
+def test_two_deploys_under_one_lock_are_decided_in_turn(
+    database: Database, here: context.Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the look at the gates and the commit no other deploy sees the lock free."""
+    first, second = (
+        database.transact(partial(waits, pipeline=name, more='lock = "host"\n'))
+        for name in ("shop", "book")
+    )
+    other = Database(database.url.render_as_string(hide_password=False))
+    decide = Pause(monkeypatch, decision(here, first))
+    with ThreadPoolExecutor(2) as pool:
+        deploying = pool.submit(database.transact, decide)
+        assert decide.looked.wait(10)
+        beside = pool.submit(other.transact, decision(here, second))
+        early = wait([beside], timeout=0.5).done
+        decide.go_on.set()
+        deploying.result(20)
+        beside.result(20)
+    other.close()
+    assert not early, "it was decided while the other one was"
+    found = database.read(picture.look).builds
+    states = [found[first].state, found[second].state]
+    assert [State.deploying, State.deploy_pending] == states
 
 
 def test_a_story_of_rows_breaks_no_rule(database: Database) -> None:

@@ -60,6 +60,17 @@ def test_told_in_the_middle_of_an_unheard_period(database: Database, tmp_path: P
     assert [True] == [isinstance(act, Launch) for act in acts][-1:]
 
 
+def test_a_clock_set_forward_shortens_no_grace_period(database: Database, tmp_path: Path) -> None:
+    """An hour by the wall clock, a second by the one that is never set: that second counts."""
+    build = database.transact(lambda c: story.pending(c, story.push(c)))
+    accept(database, 1)
+    [begun] = look(database, tmp_path, build, 1, {})
+    assert isinstance(begun, StartWatch)
+    assert [] == look(database, tmp_path, build, 3602, {begun.key: 1.0})
+    acts = look(database, tmp_path, build, 3631, {begun.key: 30.0})
+    assert [True] == [isinstance(act, Launch) for act in acts][-1:]
+
+
 def test_a_clock_set_forward_makes_nobody_unheard(database: Database) -> None:
     """Five minutes are five minutes: what was announced moves along with the clock."""
     build = database.transact(lambda c: story.pending(c, story.push(c)))
