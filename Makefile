@@ -36,15 +36,19 @@ $(RUNTIME): requirements/runtime.txt pyproject.toml | $(VENV)/bin/python
 	$(PIP) install --no-deps --no-build-isolation -e .
 	touch $@
 
-$(DEV): requirements/dev.txt $(RUNTIME)
+# The wheels are for the venvs that the example pipelines make in the tests: no network then.
+$(DEV): requirements/dev.txt requirements/recipes.txt $(RUNTIME)
 	$(PIP) install --require-hashes -r requirements/dev.txt
+	$(PIP) install --require-hashes -r requirements/recipes.txt
+	$(PIP) download --no-deps --require-hashes -d $(VENV)/wheels -r requirements/runtime.txt
+	$(PIP) download --no-deps --require-hashes -d $(VENV)/wheels -r requirements/recipes.txt
 	touch $@
 
 mutants: $(DEV)  ## errors put into a copy of the code, each caught by a named test
 	$(BIN)/python -m tests.mutants
 
 lock:  ## new versions and hashes, without addresses
-	for part in build runtime dev; do uv pip compile --universal --python-version 3.11 --generate-hashes \
+	for part in build runtime dev recipes; do uv pip compile --universal --python-version 3.11 --generate-hashes \
 	    --no-emit-index-url --no-annotate --no-header -q requirements/$$part.in -o requirements/$$part.txt; done
 
 clean:

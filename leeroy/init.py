@@ -158,4 +158,4 @@ def examples() -> dict[str, Path]:
     """The example pipelines, by name."""
     shipped = _HERE / "_pipelines"
     base = shipped if shipped.is_dir() else _HERE.parent / "pipelines"
-    return {path.stem: path for path in sorted((base / "examples").glob("*.toml"))}
+    return {path.stem: path for path in sorted(base.glob("*.toml"))}

@@ -114,7 +114,9 @@ class HttpsGit:
 
 
 @contextlib.contextmanager
-def https_git(repos: Path, folder: Path) -> Iterator[HttpsGit]:
+def https_git(
+    repos: Path, folder: Path, user: str = HttpsGit.user, token: str = HttpsGit.token
+) -> Iterator[HttpsGit]:
     """nginx, fcgiwrap and git-http-backend showing the repositories in *repos*."""
     nginx, fcgiwrap = need("nginx"), need("fcgiwrap")
     backend = Path(git("/", "--exec-path")) / "git-http-backend"
@@ -123,7 +125,9 @@ def https_git(repos: Path, folder: Path) -> Iterator[HttpsGit]:
     folder.mkdir(parents=True, exist_ok=True)
     ca = _certificates(folder)
     port, other = free_port(), free_port()
-    server = HttpsGit(f"https://localhost:{port}", ca, folder / "access.log")
+    server = HttpsGit(
+        f"https://localhost:{port}", ca, folder / "access.log", user=user, token=token
+    )
     (folder / "htpasswd").write_text(f"{server.user}:{{PLAIN}}{server.token}\n")
     (folder / "nginx.conf").write_text(
         _NGINX.format(

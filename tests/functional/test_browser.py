@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
+from tests.browsers import chromium
 from tests.functional.test_story import NOTIFY, link_of
-from tests.parts import need
 from tests.servers import Leeroy
 from tests.sinks import json_sink
 
@@ -22,15 +22,8 @@ PHONE = {"width": 360, "height": 740}
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """A real Chromium."""
-    program = need("chromium")
-    with sync_playwright() as play:
-        found = play.chromium.launch(
-            executable_path=program,
-            args=["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic",
-                  "--no-first-run", "--disable-background-networking", "--disable-sync"],
-        )  # fmt: skip
+    with chromium() as found:
         yield found
-        found.close()
 
 
 @pytest.fixture

@@ -90,3 +90,10 @@ def test_an_env_file_that_others_may_read_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="chmod 600") as caught:
         config.Secrets(config.load(str(file), {}), {}).get("env:A")
     assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["GIT_SSL_CAINFO", "GIT_SSL_CAPATH"])
+def test_an_authority_of_ones_own(name: str, tmp_path: Path) -> None:
+    """What docs/checkout.md tells those with their own certificates to write is taken."""
+    (tmp_path / "leeroy.toml").write_text(f'[env]\n{name} = "/etc/ssl/our.pem"\n')
+    assert "/etc/ssl/our.pem" == config.load(tmp_path / "leeroy.toml").env[name]

@@ -12,7 +12,14 @@ from leeroy import init, pipelines
 from leeroy.web.app import DOORS
 
 ROOT = FOLDER.parent
-PAPERS = sorted([*ROOT.glob("*.md"), *FOLDER.glob("*.md"), ROOT / "pipelines" / "README.md"])
+PAPERS = sorted(
+    [
+        *ROOT.glob("*.md"),
+        *FOLDER.glob("*.md"),
+        *FOLDER.glob("recipes/*.md"),
+        ROOT / "pipelines" / "README.md",
+    ]
+)
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -63,6 +70,15 @@ def test_every_example_is_a_pipeline_without_a_mistake(name: str) -> None:
     assert pipeline is not None
     assert pipeline.tests
     assert pipeline.deploys
+
+
+@pytest.mark.parametrize("name", init.examples())
+def test_every_example_has_a_page(name: str) -> None:
+    """It says how to begin, and shows the page of a build."""
+    text = (FOLDER / "recipes" / f"{name}.md").read_text(encoding="utf-8")
+    assert f"leeroy init --example {name} " in text
+    assert f"](../pictures/recipe-{name}.png)" in text
+    assert (FOLDER / "pictures" / f"recipe-{name}.png").is_file()
 
 
 def test_the_readme_names_the_two_commands() -> None:

@@ -25,7 +25,7 @@ def test_the_wheel_holds_all_it_needs(tmp_path: Path) -> None:
         packed.extractall(tmp_path / "installed")
     for name in (
         "leeroy/_migrations/env.py",
-        "leeroy/_pipelines/examples/heroku.toml",
+        "leeroy/_pipelines/django-heroku.toml",
         "leeroy/web/templates/stop.html",
         "leeroy/web/static/leeroy.css",
         "leeroy/leeroy.service",
@@ -33,7 +33,7 @@ def test_the_wheel_holds_all_it_needs(tmp_path: Path) -> None:
         assert name in names, name
     assert not any(name.startswith(("tests/", "bench/", "docs/")) for name in names)
     done = subprocess.run(
-        [sys.executable, "-m", "leeroy", "init", "--example", "rack"],
+        [sys.executable, "-m", "leeroy", "init", "--example", "ssh-rsync"],
         cwd=tmp_path,
         env={"PYTHONPATH": str(tmp_path / "installed"), "PATH": "/usr/bin:/bin"},
         capture_output=True, text=True, check=False,

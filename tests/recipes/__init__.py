@@ -1,0 +1,1 @@
+"""Every example pipeline, from its shipped file, from a push to its target."""
