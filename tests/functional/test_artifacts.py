@@ -107,7 +107,7 @@ def test_a_file_that_changes_between_the_tests_and_the_deploy(leeroy: Leeroy) ->
     leeroy.ask("approve", id=build, environment="production")
     assert "deploy_failed" == leeroy.until_over(build)
     step = leeroy.build(build)["steps"][-1]
-    assert ("deploy", "failed", None) == (step["stage"], step["state"], step["started_at"])
+    assert ("deploy", "failed", None) == (step["stage"], step["state"], step["exit_code"])
     assert "cannot start: artifacts: dist/shop" in step["reason"]
     assert not (leeroy.world / "got").exists()
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import socket
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -195,6 +197,42 @@ def test_what_a_lost_attempt_left_goes(bench: Bench, tmp_path: Path) -> None:
     assert (tmp_path / "outside/x").exists()
     artifacts.unpack(bench.kept, (wheel, deep), bench.deploy)
     assert {"dist/shop.whl": "wheel", "dist/deep/er/x.txt": "x"} == bench.deployed()
+
+
+def _die_at(number: int) -> None:
+    """From now on: die like `kill -9` at the so-manieth touch of the disk."""
+    touches = itertools.count(1)
+
+    def hook(event: str, _: object) -> None:
+        if event.startswith(("open", "os.")) and next(touches) == number:
+            os._exit(9)
+
+    sys.addaudithook(hook)
+
+
+def test_a_crash_at_any_moment(bench: Bench) -> None:
+    """Whenever the copying dies: what is done again is whole, and nothing else is left."""
+    (wheel,) = bench.collect("dist/*.whl")
+    for number in itertools.count(1):
+        bench.kept.joinpath("old").touch()
+        bench.kept.joinpath("dist/deep").mkdir(exist_ok=True)
+        child = os.fork()
+        if child == 0:
+            try:
+                _die_at(number)
+                bench.collect("dist/deep", "readme", earlier=(wheel,))
+                os._exit(0)
+            finally:
+                os._exit(1)
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        assert code in (0, 9)
+        assert "wheel" == (bench.kept / "dist/shop.whl").read_text(), "what was whole stays whole"
+        kept = bench.collect("dist/deep", "readme", earlier=(wheel,))
+        assert ["7/dist/deep/er/x.txt", "7/dist/shop.whl", "7/readme"] == bench.there()
+        artifacts.unpack(bench.kept, (wheel, *kept), bench.deploy)
+        if code == 0:
+            break
+    assert number > 20
 
 
 def test_a_file_of_one_step_where_another_has_a_folder(bench: Bench) -> None:
