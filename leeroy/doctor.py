@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
-from leeroy import check, guard, replay, shelf, views
+from leeroy import check, guard, pushes, replay, shelf, views
 from leeroy.config import Config, Secrets, load
 from leeroy.context import Context, host_name, make
 from leeroy.db import deploys, house, lineage, outbox, schema
@@ -86,6 +86,9 @@ def _database(conn: Connection, context: Context, label: str) -> list[Line]:
     found += [Line(False, text) for text in differences[:20]]
     if not differences:
         found.append(Line(True, "the newest builds are what their events make of them"))
+    now = context.clock.now()
+    told = pushes.examine(conn, shelf.current(conn), context.config.url, now)
+    found += [Line(well, text) for well, text in told]
     trouble = outbox.trouble(conn)
     for notice in trouble:
         state = "was given up" if notice.state == "dead" else "does not get through"

@@ -7,7 +7,10 @@ import re
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SHELLS = frozenset({"sh", "bash", "dash", "ash", "ksh", "zsh"})
 _OURS = frozenset({"CI", "LEEROY", "HOME", "TMPDIR"})
-_DANGEROUS = re.compile(r"LD_.*|GIT_.*|LEEROY_.*|BASH_ENV|ENV|IFS|SHELLOPTS|BASHOPTS|PS4")
+_DANGEROUS = re.compile(
+    # but not the certificates of an authority of one's own, which docs/checkout.md tells of
+    r"LD_.*|GIT_(?!SSL_CA(?:INFO|PATH)\Z).*|LEEROY_.*|BASH_ENV|ENV|IFS|SHELLOPTS|BASHOPTS|PS4"
+)
 _REFERENCE = re.compile(r"env:[A-Za-z_][A-Za-z0-9_]*|file:.+", re.DOTALL)
 
 

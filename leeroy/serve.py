@@ -28,9 +28,11 @@ import sqlalchemy as sa
 import uvicorn
 
 from leeroy import config, context, guard, letters, shelf, standby
+from leeroy.catchup.loop import CatchUp
 from leeroy.config import Config
 from leeroy.db import schema
 from leeroy.db.engine import Database
+from leeroy.db.remotes import REMOTES
 from leeroy.errors import LeeroyError, Unavailable
 from leeroy.model import Clock
 from leeroy.notify.sender import Sender
@@ -114,6 +116,7 @@ class _Server:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._sender: Sender | None = None
         self._scheduler: Scheduler | None = None
+        self._catch_up: CatchUp | None = None
 
     def run(self) -> int:
         runner = Runner(self._config.data, self._on_end)
@@ -147,10 +150,12 @@ class _Server:
             self._look_at_pipelines(database)
             self._scheduler = Scheduler(database, runner, self._context, self._turned)
             self._scheduler.start()
+            self._catch_up = CatchUp(database, self._context, lambda: self._pipelines)
             try:
                 asyncio.run(self._online(database, listening, key))
             finally:
                 self._closing.set()
+                self._catch_up.close()
                 self._scheduler.close()
         finally:
             database.close()
@@ -171,6 +176,7 @@ class _Server:
             key=key,
             pipelines=lambda: self._pipelines,
             ready=self._not_ready,
+            missed=self._missed,
         )
         web = uvicorn.Server(
             uvicorn.Config(
@@ -201,6 +207,8 @@ class _Server:
         serving = asyncio.create_task(_keep_date(web))
         address = _address(listening)
         self._on_ready(address)
+        if self._catch_up is not None:
+            self._catch_up.start()
         _tell_systemd("READY=1", f"STATUS=serves {address}")
         stopping = asyncio.create_task(self._stop.wait())
         await asyncio.wait({stopping, serving, sending}, return_when=asyncio.FIRST_COMPLETED)
@@ -227,9 +235,15 @@ class _Server:
     def _on_commit(self, touched: frozenset[str]) -> None:
         if "builds" in touched and self._scheduler is not None:
             self._scheduler.wake()
+        if REMOTES in touched and self._catch_up is not None:
+            self._catch_up.doubt()
         if "outbox" in touched and self._loop is not None and self._sender is not None:
             with contextlib.suppress(RuntimeError):  # the loop is closed: we stop
                 self._loop.call_soon_threadsafe(self._sender.wake)
+
+    def _missed(self) -> None:
+        if self._catch_up is not None:
+            self._catch_up.returned()
 
     def _on_broken(self, error: Exception) -> None:
         self._failed = error
@@ -257,6 +271,8 @@ class _Server:
         for change in changes:
             log.warning("%s", change) if "broken" in change else log.info("%s", change)
         self._pipelines = database.read(shelf.current)
+        if self._catch_up is not None:
+            self._catch_up.wake()
 
     def _watch_pipelines(self, database: Database) -> None:
         seen = shelf.stamp(self._config.pipelines)

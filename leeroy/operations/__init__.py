@@ -5,7 +5,9 @@ Each is a function of an open connection and the process's context; the caller
 owns the transaction, and nobody is answered before its commit.  `DO` names
 them as `leeroy.calls` does.
 
-    beginning   a push, a person's wish, once more, an older build put back
+    receiving   what a forge's delivery starts and stops
+    arriving    where branches and tags are: told by a delivery, or found by asking
+    beginning   a person's wish, once more, an older build put back
     stopping    cancel, hold, approve; what a stop link does
     resolving   how an interrupted deploy ended
     freezing    freeze and thaw

@@ -1,4 +1,4 @@
-"""How builds begin: as a delivery says, by a person, once more, or an older one put back."""
+"""How builds begin: by a person, once more, or an older one put back."""
 
 from __future__ import annotations
 

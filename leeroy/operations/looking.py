@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from sqlalchemy import Connection
 
-from leeroy import replay, views
+from leeroy import pushes, replay, views
 from leeroy.context import Context
-from leeroy.db import artifacts, builds, house, outbox
+from leeroy.db import artifacts, builds, house, outbox, remotes
+from leeroy.db.remotes import Remote
 from leeroy.errors import Invalid
 from leeroy.model import State
 from leeroy.operations.common import Json
@@ -90,9 +91,15 @@ def environments(conn: Connection, context: Context, actor: str) -> list[Json]:
 
 
 def pipelines(conn: Connection, context: Context, actor: str) -> list[Json]:
-    """The pipelines, and what is wrong with their files."""
+    """The pipelines: what is wrong with their files, and what is known of their repositories."""
+    known = remotes.every(conn)
     return [
-        {"name": s.name, "in_force": s.text is not None, "mistakes": s.mistakes}
+        {
+            "name": s.name,
+            "in_force": s.text is not None,
+            "mistakes": s.mistakes,
+            **pushes.remote_json(known.get(s.name) or Remote(s.name)),
+        }
         for s in house.shelf(conn).values()
         if s.present
     ]

@@ -11,14 +11,12 @@ from collections.abc import Sequence
 from sqlalchemy import Connection
 
 from leeroy.context import Context
-from leeroy.db import builds, house
-from leeroy.model import Build, Delivery, Move, Pull, Push, State, Turn
-from leeroy.operations import common
+from leeroy.db import builds, house, remotes
+from leeroy.model import Build, Delivery, Pull, Push, State, Turn
+from leeroy.operations import arriving
+from leeroy.operations.arriving import Found
 from leeroy.operations.beginning import enter
 from leeroy.pipelines import Pipeline, matches
-
-_MADE = int
-_REASON = str
 
 
 def receive(
@@ -34,32 +32,43 @@ def receive(
     if seen is not None:
         return seen[0], "seen before"
     made: list[int] = []
+    there: list[int] = []
     reasons: list[str] = [] if delivery.ignored is None else [delivery.ignored]
     if delivery.about is not None:
         house.alone(conn, delivery.about)
-        made = _told_before(conn, delivery)
-        if made:
+        there = _told_before(conn, delivery)
+        if there:
             reasons.append("another event has told of it before")
     # By name, so that two deliveries take turns at the same pull requests in the same order.
-    for pipeline in () if made else sorted(pipelines, key=lambda one: one.name):
-        found = [_push(conn, context, delivery, pipeline, push) for push in delivery.pushes]
-        found += [_pull(conn, context, delivery, pipeline, pull) for pull in delivery.pulls]
-        made += [one for one in found if isinstance(one, _MADE)]
-        reasons += [one for one in found if isinstance(one, _REASON)]
+    for pipeline in () if there else sorted(pipelines, key=lambda one: one.name):
+        found: list[int | str | Found] = [
+            *(_push(conn, context, delivery, pipeline, push) for push in delivery.pushes),
+            *(_pull(conn, context, delivery, pipeline, pull) for pull in delivery.pulls),
+        ]
+        made += [one for one in found if isinstance(one, int)]
+        there += [one.build for one in found if isinstance(one, Found) and one.build is not None]
+        reasons += [
+            one.reason if isinstance(one, Found) else one
+            for one in found
+            if not isinstance(one, int)
+        ]
+    for pipeline in pipelines:
+        remotes.delivered(conn, pipeline.name, delivery.forge, context.clock.now())
     text = None
-    if not made or reasons[-1:] == ["another event has told of it before"]:
+    if not made:
         text = "; ".join(dict.fromkeys(reasons)) or "nothing was pushed"
+    numbers = list(dict.fromkeys([*made, *there]))
     house.add_delivery(
         conn,
         delivery.forge,
         delivery.id,
         context.clock.now(),
-        made,
+        numbers,
         text,
         event=delivery.event,
         about=delivery.about,
     )
-    return made, text
+    return numbers, text
 
 
 def _told_before(conn: Connection, delivery: Delivery) -> list[int]:
@@ -78,13 +87,18 @@ def _told_before(conn: Connection, delivery: Delivery) -> list[int]:
 
 def _push(
     conn: Connection, context: Context, delivery: Delivery, pipeline: Pipeline, push: Push
-) -> int | str:
-    """The build of a ref that moved, or why there is none."""
+) -> int | str | Found:
+    """The build of a ref that moved, or why there is none, or what asking found sooner."""
     name = push.branch or push.tag or ""
-    if push.deleted:
-        gone = builds.unfinished_of(conn, pipeline.name, branch=push.branch, tag=push.tag)
-        return _end(conn, context, gone, delivery.forge, f"{name} was deleted")
-    if not _tests(pipeline, push):
+    ref, now = arriving.full_name(push.branch, push.tag), context.clock.now()
+    tip = remotes.locked(conn, pipeline.name, ref, now)
+    if push.deleted or push.commit is None:
+        return arriving.note_gone(conn, context, pipeline, ref, actor=delivery.forge)
+    found = arriving.found_before(conn, pipeline, tip, push.commit, now)
+    if found is not None:
+        return found
+    if not arriving.tests(pipeline, push.branch, push.tag):
+        remotes.see(conn, pipeline.name, ref, push.commit, None, now)
         return f"pipeline {pipeline.name} does not test {name}"
     build = enter(
         conn,
@@ -101,15 +115,8 @@ def _push(
         author_email=push.author_email,
         default_branch=push.default_branch,
     )
+    remotes.see(conn, pipeline.name, ref, push.commit, build.id, now)
     return build.id
-
-
-def _tests(pipeline: Pipeline, push: Push) -> bool:
-    if matches(pipeline.branches, push.branch or push.tag or ""):
-        return True
-    return push.tag is not None and any(
-        deploy.tags is not None and matches(deploy.tags, push.tag) for deploy in pipeline.deploys
-    )
 
 
 def _pull(
@@ -120,7 +127,7 @@ def _pull(
     house.alone(conn, f"{pipeline.name} {what}")
     if pull.turn is Turn.closed:
         open_ones = builds.unfinished_of(conn, pipeline.name, pull_request=pull.number)
-        return _end(conn, context, open_ones, delivery.forge, f"{what} was closed")
+        return arriving.end(conn, context, open_ones, delivery.forge, f"{what} was closed")
     if (reason := _unwanted(pipeline, pull)) is not None:
         return reason
     others = builds.of_pull_request(conn, pipeline.name, pull.number)
@@ -149,7 +156,9 @@ def _pull(
     )
     stale = [one for one in others if one.fork and one.state is State.queued]
     unasked = [one for one in stale if one.approved_by is None]
-    _end(conn, context, unasked, delivery.forge, f"build {build.id} has a newer commit of {what}")
+    arriving.end(
+        conn, context, unasked, delivery.forge, f"build {build.id} has a newer commit of {what}"
+    )
     return build.id
 
 
@@ -183,19 +192,3 @@ def _counts(other: Build, turn: Turn) -> bool:
     if turn is Turn.reopened:
         return not other.state.over and other.stop_at is None
     return other.state not in (State.cancelled, State.superseded) and other.stop_at is None
-
-
-def _end(
-    conn: Connection, context: Context, found: Sequence[Build], actor: str, reason: str
-) -> str:
-    """Cancel what waits, stop what is being tested; a deploy that runs goes on to its end."""
-    ended = 0
-    for build in found:
-        if build.state is State.building:
-            if build.stop_at is None:
-                builds.ask_to_stop(conn, build, context.clock.now(), actor, reason)
-                ended += 1
-        else:
-            common.move(conn, context, build, Move.cancel, actor=actor, reason=reason)
-            ended += 1
-    return f"{reason}; builds cancelled: {ended}" if ended else reason

@@ -19,7 +19,7 @@ from sqlalchemy import Connection
 
 from leeroy import guard
 from leeroy.context import Context
-from leeroy.db import builds, deploys, steps
+from leeroy.db import builds, deploys, house, remotes, steps
 from leeroy.db.engine import Database
 from leeroy.errors import LeeroyError
 from leeroy.model import State
@@ -28,6 +28,8 @@ from leeroy.runner.runner import Runner
 ROUND_S = 600.0
 FAILED_S = 86_400.0
 """A workspace of a failed build stays a day, for whoever wants to look into it."""
+SEEN_S = 7 * 86_400.0
+"""A delivery is sent again for at most three days (GitHub), so what it could be about stays."""
 LAST_DEPLOYS = 5
 _AT_ONCE = 100
 
@@ -35,6 +37,7 @@ _AT_ONCE = 100
 def round_(database: Database, runner: Runner, context: Context) -> None:
     """Throw away what is due."""
     gone = database.transact(lambda conn: _old_builds(conn, context))
+    database.transact(lambda conn: _seen(conn, context))
     for build_id in gone:
         remove(context.config.data / "artifacts" / str(build_id))
     _runs(database, runner)
@@ -50,6 +53,12 @@ def _old_builds(conn: Connection, context: Context) -> list[int]:
     for build_id in old:
         builds.delete(conn, build_id)
     return old
+
+
+def _seen(conn: Connection, context: Context) -> None:
+    """What was seen in repositories long ago, and of pipelines that are gone."""
+    before = context.clock.now() - timedelta(seconds=SEEN_S)
+    remotes.tidy(conn, before, [name for name, s in house.shelf(conn).items() if s.present])
 
 
 def _runs(database: Database, runner: Runner) -> None:

@@ -13,7 +13,7 @@ from functools import partial
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from leeroy.errors import ConfigError, LeeroyError, NotFound
+from leeroy.errors import ConfigError, LeeroyError, NotFound, Unavailable
 from leeroy.hooks import FORGES, meant
 from leeroy.operations import receiving
 from leeroy.pipelines import Pipeline
@@ -56,7 +56,11 @@ async def deliver(site: Site, request: Request, visitor: Visitor) -> Response:
         text = f"no pipeline with this secret is for the repository {where}"
         return JSONResponse({"builds": [], "reason": text})
     work = partial(receiving.receive, context=site.context, delivery=delivery, pipelines=chosen)
-    made, reason = await asyncio.wrap_future(site.database.submit(work))
+    try:
+        made, reason = await asyncio.wrap_future(site.database.submit(work))
+    except Unavailable:
+        site.missed()  # not every forge sends it again
+        raise
     if reason is not None:
         return JSONResponse({"builds": made, "reason": reason})
     return JSONResponse({"builds": made}, status_code=202)

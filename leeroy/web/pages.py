@@ -13,7 +13,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from leeroy import guard, operations, shelf, views
+from leeroy import guard, operations, pushes, shelf, views
 from leeroy.db import artifacts, builds, deploys, house, logs, outbox, steps
 from leeroy.errors import Invalid, LeeroyError, NotAllowed
 from leeroy.model import Build, Role, State
@@ -49,6 +49,8 @@ async def list_(site: Site, request: Request, visitor: Visitor) -> Response:
         )
         shelved = house.shelf(conn)
         warnings = [s.mistakes for s in shelved.values() if s.mistakes and s.present]
+        in_force = shelf.current(conn)
+        warnings += pushes.silent(conn, in_force)
         room = site.context.short_of_room()
         doubt = guard.frozen(conn)
         if doubt is not None:
@@ -58,7 +60,7 @@ async def list_(site: Site, request: Request, visitor: Visitor) -> Response:
             warnings.append(f"{dead} notices were given up; `leeroy doctor` says which and why")
         return {
             "builds": found[:ON_A_PAGE],
-            "names": sorted(shelf.current(conn)),
+            "names": sorted(in_force),
             "warnings": warnings if room is None else [room, *warnings],
             "more": _older(chosen, found),
         }

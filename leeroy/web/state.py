@@ -22,7 +22,8 @@ class Site:
     One server's site.
 
     `pipelines` gives those in force; `key` signs stop links and logins.
-    `ready` says why the server is not ready, None when it is.
+    `ready` says why the server is not ready, None when it is.  `missed` is
+    called when a delivery could not be stored: the repositories are to be asked.
     """
 
     database: Database
@@ -30,6 +31,7 @@ class Site:
     key: bytes
     pipelines: Callable[[], Mapping[str, Pipeline]]
     ready: Callable[[], str | None] = lambda: None
+    missed: Callable[[], None] = lambda: None
     started_at: float = field(default_factory=time.monotonic)
     _tokens: list[Token] = field(default_factory=list)
     _read_at: float = -1e9

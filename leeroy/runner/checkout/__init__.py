@@ -18,8 +18,14 @@ import json
 import os
 import sys
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 REQUEST = "checkout-request.json"
 RESULT = "checkout.json"
+TOO_LATE = 124
+"""The exit code when the deadline of a request is over."""
 
 
 def mirror_of(data: str | os.PathLike[str], repository: str) -> str:
@@ -47,6 +53,8 @@ def request(
     token: str | None = None,
     ssh_key: str | None = None,
     from_mirror: bool = False,
+    heads: Sequence[tuple[str, str, Sequence[str]]] = (),
+    deadline_s: float | None = None,
 ) -> str:
     """
     The text of a request; it holds the credentials, so store it 0600.
@@ -54,7 +62,9 @@ def request(
     The commit, full or at least 7 digits of it, wins over everything else;
     without it the tag's, the pull request's or the branch's newest one is
     taken, and with none of these the remote's HEAD.  `from_mirror` (deploys)
-    asks no network when the commit is in the mirror.
+    asks no network when the commit is in the mirror.  `heads` are for the
+    mode of that name: full ref, its commit, and the commits it was seen at
+    before.  After `deadline_s` the program ends by itself.
     """
     return json.dumps(
         {
@@ -69,19 +79,25 @@ def request(
             "ssh_key": ssh_key,
             "depth": None,
             "from_mirror": from_mirror,
+            "heads": [list(head) for head in heads],
+            "deadline_s": deadline_s,
         }
     )
 
 
-def argv(path: str | os.PathLike[str] = REQUEST, *, online_check: bool = False) -> tuple[str, ...]:
+def argv(
+    path: str | os.PathLike[str] = REQUEST, *, online_check: bool = False, mode: str | None = None
+) -> tuple[str, ...]:
     """
     The command that fulfils the request at *path*, which may be relative to $LEEROY_RUN_DIR.
 
-    `online_check` only asks whether the repository answers, and changes nothing.
+    `online_check` only asks whether the repository answers, and changes
+    nothing.  The modes "refs" and "heads" print one JSON object (see
+    `looking`); all else they say goes to stderr.
     """
     program = os.path.join(os.path.dirname(os.path.abspath(__file__)), "__main__.py")
     # -S: the program needs nothing of site-packages, and looking there takes 3 ms
-    check = ("--online-check",) if online_check else ()
+    check = ("--online-check",) if online_check else (f"--{mode}",) if mode else ()
     return (sys.executable, "-I", "-S", program, *check, os.fspath(path))
 
 

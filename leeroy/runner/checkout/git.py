@@ -76,19 +76,20 @@ class Git:
             raise trouble.local(stderr, doing)
         return done.stdout.decode("utf-8", "replace")
 
-    def remote(self, *args: str, keep: int = -1) -> str:
+    def remote(self, *args: str, keep: int = -1, most: int = 0) -> str:
         """
         What a command that asks the repository's server printed; asked again after passing trouble.
 
         `keep` is a file descriptor the command inherits: the mirror's lock, so
-        that it is held for as long as any process of the fetch lives.
+        that it is held for as long as any process of the fetch lives.  `most`
+        is how many bytes of an answer are read before it is refused; 0: any.
 
         Raises:
             Trouble: It failed, in the end.
         """
         for pause in (*PAUSES_S, None):
             try:
-                return self._remote(args, keep)
+                return self._remote(args, keep, most)
             except Trouble as problem:
                 if problem.kind != "transient" or pause is None:
                     raise
@@ -96,7 +97,7 @@ class Git:
                 selectors.DefaultSelector().select(pause)
         raise AssertionError("unreachable")
 
-    def _remote(self, args: tuple[str, ...], keep: int) -> str:
+    def _remote(self, args: tuple[str, ...], keep: int, most: int) -> str:
         process = subprocess.Popen(
             ["git", *args],
             stdin=subprocess.DEVNULL,
@@ -107,11 +108,17 @@ class Git:
             pass_fds=(keep,) if keep >= 0 else (),
         )
         self._running.add(process)
-        out, err, silent = _drain(process)
-        if silent:
+        out, err, silent = _drain(process, most)
+        large = 0 < most < len(out)
+        if silent or large:
             process.kill()
         code = process.wait()
         self._running.discard(process)
+        if large:
+            raise Trouble(
+                f"{self.address.place} answers with more than {most >> 20} MiB, "
+                "which Leeroy does not read"
+            )
         if silent:
             err += f"\nfatal: timed out, {self.address.place} was silent for {SILENCE_S} s"
         if code:
@@ -124,8 +131,12 @@ def say(sentence: str) -> None:
     print(sentence, flush=True)
 
 
-def _drain(process: subprocess.Popen[bytes]) -> tuple[str, str, bool]:
-    """All output, the last 64 KiB of complaints, and whether it fell silent."""
+def _drain(process: subprocess.Popen[bytes], most: int) -> tuple[str, str, bool]:
+    """
+    All output, the last 64 KiB of complaints, and whether it fell silent.
+
+    Of an output larger than *most* (unless that is 0) only the beginning.
+    """
     assert process.stdout is not None
     assert process.stderr is not None
     out, err, told = bytearray(), bytearray(), time.monotonic()
@@ -142,6 +153,8 @@ def _drain(process: subprocess.Popen[bytes]) -> tuple[str, str, bool]:
                     selector.unregister(key.fileobj)
                 elif key.fileobj is process.stdout:
                     out += data
+                    if 0 < most < len(out):
+                        return _text(out), _text(err), False
                 else:
                     err += data
                     del err[:-65536]

@@ -8,8 +8,9 @@ import json
 import os
 import signal
 import sys
+from contextlib import redirect_stdout
 
-from . import RESULT, environment, workspace
+from . import RESULT, TOO_LATE, environment, looking, workspace
 from . import mirror as mirrors
 from . import wish as wishes
 from .address import Refused
@@ -18,6 +19,8 @@ from .environment import Credentials, Private
 from .git import Git, say
 from .mirror import Mirror
 from .trouble import Trouble, printable
+
+MODES = ("--online-check", "--refs", "--heads")
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,15 +34,18 @@ def main(args: list[str]) -> int:
 
     Anything else ends with another code and one sentence on stderr, and no checkout.json.
     """
-    if not args or args == ["--online-check"]:
-        print("usage: checkout [--online-check] REQUEST.json", file=sys.stderr)
+    mode = args[0] if args and args[0] in MODES else ""
+    if len(args) != (2 if mode else 1):
+        print(f"usage: checkout [{' | '.join(MODES)}] REQUEST.json", file=sys.stderr)
         return 2
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    online_check = args[:1] == ["--online-check"]
     run_dir = os.environ.get("LEEROY_RUN_DIR") or os.path.dirname(os.path.abspath(args[-1]))
     try:
         wish = wishes.read(os.path.join(run_dir, args[-1]))
-        _fulfil(wish, run_dir, online_check=online_check)
+        if wish.deadline_s is not None:
+            signal.signal(signal.SIGALRM, _too_late)
+            signal.setitimer(signal.ITIMER_REAL, wish.deadline_s)
+        _fulfil(wish, run_dir, mode)
     except (Refused, Trouble) as problem:
         print(problem, file=sys.stderr)
         return 1
@@ -54,7 +60,13 @@ def main(args: list[str]) -> int:
     return 0
 
 
-def _fulfil(wish: Wish, run_dir: str, *, online_check: bool) -> None:
+def _too_late(*_: object) -> None:
+    """Whoever started this may be gone: it must not hang for ever by itself."""
+    print("the server was not done answering within the deadline", file=sys.stderr, flush=True)
+    sys.exit(TOO_LATE)
+
+
+def _fulfil(wish: Wish, run_dir: str, mode: str) -> None:
     path = wish.address.path
     local = [path, os.path.join(path, ".git")] if wish.address.protocol == "file" else []
     credentials = Credentials(wish.address, wish.token, wish.ssh_key)
@@ -73,8 +85,12 @@ def _fulfil(wish: Wish, run_dir: str, *, online_check: bool) -> None:
         )
         git = Git(wish.address, credentials, env, private.folder)
         try:
-            if online_check:
+            if mode == "--online-check":
                 _online_check(git)
+            elif mode:
+                with redirect_stdout(sys.stderr):
+                    found = looking.refs(git) if mode == "--refs" else looking.heads(git, wish)
+                json.dump(found, sys.stdout)
             else:
                 _checkout(git, wish, run_dir)
         finally:

@@ -47,6 +47,9 @@ class Wish:
         self.token = text.get("token")
         self.ssh_key = text.get("ssh_key")
         self.from_mirror = request.get("from_mirror") is True
+        self.heads = [_head(*one) for one in request.get("heads") or ()]
+        deadline = request.get("deadline_s")
+        self.deadline_s = float(deadline) if isinstance(deadline, int | float) else None
 
     @property
     def whole(self) -> bool:
@@ -78,6 +81,13 @@ def read(path: str) -> Wish:
     if not isinstance(request, dict):
         raise Refused(f"the request {path} is no JSON object")
     return Wish(request)
+
+
+def _head(ref: str, commit: str, before: list[str]) -> tuple[str, str, list[str]]:
+    """A full ref, its commit and the ones it was seen at before; else Refused."""
+    if not address.is_ref(ref) or not ref.startswith(("refs/heads/", "refs/tags/")):
+        raise Refused(f"{ref!r} is no branch and no tag")
+    return ref, address.sha(commit), [address.sha(one) for one in before]
 
 
 def _path(text: dict[str, str], key: str) -> str:
