@@ -61,6 +61,7 @@ CALLS: Final[Mapping[str, Call]] = MappingProxyType(
             _call("events", "GET", "/builds/{id}/events", _V, id=int),
             _call("notices", "GET", "/builds/{id}/notices", _V, id=int),
             _call("why", "GET", "/builds/{id}/why", _V, id=int),
+            _call("artifacts", "GET", "/builds/{id}/artifacts", _V, id=int),
             _call("verdict", "GET", "/builds/{id}/verdict", _V, id=int),
             _call("replay", "GET", "/replay", _V, id=int, after=int),
             _call("environments", "GET", "/environments", _V),

@@ -36,7 +36,7 @@ _OF_SCRIPTS = re.compile(
 )
 """What a script of Leeroy's own sees, should it start a Leeroy."""
 _TEXTS = re.compile(
-    "url|listen|data|database|pipelines|env_file|mail|keep|max_log|min_free|stale_after"
+    "url|listen|data|database|pipelines|env_file|mail|keep|max_log|max_artifacts|min_free|stale_after"
 )
 
 
@@ -61,6 +61,7 @@ class Config:
     mail: str | None
     keep_s: float
     max_log: int
+    max_artifacts: int
     min_free: int
     stale_after_s: float
     trusted_proxies: tuple[str, ...]
@@ -160,6 +161,7 @@ def _config(root: Section, file: Path | None) -> Config:
         mail=root.text("mail"),
         keep_s=_positive(root, "keep", durations.seconds, 90 * 86_400.0),
         max_log=_positive(root, "max_log", durations.size, 64_000_000),
+        max_artifacts=_positive(root, "max_artifacts", durations.size, 1_000_000_000),
         min_free=root.measured("min_free", durations.size, 1_000_000_000),
         stale_after_s=_positive(root, "stale_after", durations.seconds, 3600.0),
         trusted_proxies=root.texts("trusted_proxies") or (),

@@ -36,3 +36,11 @@ def size(text: str) -> int:
     if found is None:
         raise Invalid(f'{text!r} is no size; write "500kB", "64MB" or "1GB"')
     return int(found[1]) * _SIZES[found[2]]
+
+
+def sized(size: int) -> str:
+    """A size in bytes for people: "640 B", "1.2 GB" (powers of 1000)."""
+    for unit in ("TB", "GB", "MB", "kB"):
+        if size >= _SIZES[unit]:
+            return f"{size / _SIZES[unit]:.1f} {unit}"
+    return f"{size} B"

@@ -481,3 +481,14 @@ settings = Table(
     Column("key", Text, primary_key=True),
     Column("value", Text, nullable=False),
 )
+
+artifacts = Table(
+    "artifacts",
+    metadata,
+    Column("build_id", BigInteger, ForeignKey("builds.id", ondelete="CASCADE"), nullable=False),
+    Column("path", Text, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("sha256", String(64), nullable=False),
+    PrimaryKeyConstraint("build_id", "path"),
+    CheckConstraint("size >= 0", name="size"),
+)

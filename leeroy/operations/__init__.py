@@ -32,6 +32,7 @@ DO: Final[Mapping[str, Operation]] = MappingProxyType(
         "events": looking.events,
         "notices": looking.notices,
         "why": looking.why,
+        "artifacts": looking.artifacts_,
         "verdict": looking.verdict,
         "replay": looking.replay_,
         "environments": looking.environments,

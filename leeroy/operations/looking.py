@@ -6,7 +6,7 @@ from sqlalchemy import Connection
 
 from leeroy import pushes, replay, views
 from leeroy.context import Context
-from leeroy.db import builds, house, outbox, remotes
+from leeroy.db import artifacts, builds, house, outbox, remotes
 from leeroy.db.remotes import Remote
 from leeroy.errors import Invalid
 from leeroy.model import State
@@ -57,6 +57,12 @@ def notices(conn: Connection, context: Context, actor: str, *, id: int) -> list[
     """Whom a build's moves were told to, and how that went."""
     find(conn, id)
     return [views.notice_json(notice, state) for notice, state in outbox.of(conn, id)]
+
+
+def artifacts_(conn: Connection, context: Context, actor: str, *, id: int) -> list[Json]:
+    """The files that a build left for its deploys; of a rollback, those that it deploys."""
+    found = artifacts.of(conn, artifacts.owner(conn, find(conn, id)))
+    return [{"path": a.path, "size": a.size, "sha256": a.sha256} for a in found]
 
 
 def why(conn: Connection, context: Context, actor: str, *, id: int) -> Json:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from secrets import token_hex
 
+from leeroy.db.artifacts import Artifact
 from leeroy.model import Build, Step
 from leeroy.runner.rundir import Result
 from leeroy.runner.runner import Run
@@ -17,12 +18,14 @@ class Launch:
 
     `fresh`: it is the first one in its workspace.  `artifacts_of` is the build
     whose artifacts count: its own, or that of the build it deploys again.
+    `manifest` are those, for a deploy script; None where nobody noted them.
     """
 
     build: Build
     step: Step
     fresh: bool = False
     artifacts_of: int | None = None
+    manifest: tuple[Artifact, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,8 @@ class End:
 
     `trouble` says what went wrong besides the script (it could not be
     started, its artifacts are not there).  `checkout` is what a checkout
-    resolved.  `chunks` is the end of its log.
+    resolved.  `chunks` is the end of its log.  `kept` are the artifacts it
+    left, copied and on the disk.
     """
 
     run_id: str
@@ -89,6 +93,7 @@ class End:
     trouble: str | None = None
     checkout: dict[str, str | None] | None = None
     chunks: tuple[Packed, ...] = ()
+    kept: tuple[Artifact, ...] = ()
 
     def __post_init__(self) -> None:
         # Names of files and commits may hold bytes that are no text: no database stores those,

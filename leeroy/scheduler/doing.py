@@ -156,4 +156,4 @@ def _folders(where: specs.Folders, launch: Launch) -> None:
         if folder is not None and not os.path.isdir(folder):  # noqa: PTH112 - half the time
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if step.stage is Stage.deploy and where.artifacts is not None:
-        artifacts.unpack(where.artifacts, where.workspace)
+        artifacts.unpack(where.artifacts, launch.manifest, where.workspace)

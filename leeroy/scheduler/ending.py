@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from leeroy import guard, onward, subjects
 from leeroy.advance import advance
 from leeroy.context import Context
-from leeroy.db import builds, deploys, logs, reports, steps
+from leeroy.db import artifacts, builds, deploys, logs, reports, steps
 from leeroy.model import Build, Move, Stage, State, Step, StepState
 from leeroy.operations.resolving import resolved
 from leeroy.runner.runner import Run
@@ -100,6 +100,8 @@ def _ended(conn: Connection, context: Context, build: Build, step: Step, end: En
     else:
         state = StepState.failed
     steps.change(conn, step.id, state=state, **values)
+    if state is StepState.passed and end.kept:
+        artifacts.keep(conn, build.id, end.kept)
     return replace(step, state=state, **values)
 
 
@@ -248,7 +250,7 @@ def _launch(
     conn: Connection, context: Context, build: Build, step: Step, *, fresh: bool = False
 ) -> list[Act]:
     begun = starting.begin(conn, context, build, step, context.clock.now())
-    return [Launch(build, begun, fresh, starting.artifacts_of(conn, build))]
+    return [starting.launch(conn, build, begun, fresh=fresh)]
 
 
 def _withdraw(

@@ -18,6 +18,7 @@ from sqlalchemy import Connection
 
 from leeroy import onward
 from leeroy.context import Context
+from leeroy.db import artifacts as manifests
 from leeroy.db import builds
 from leeroy.db.engine import Database
 from leeroy.model import Stage
@@ -62,6 +63,7 @@ class Finder:
         self._again = again
         self.cleared: set[int] = set()
         self._clearing: set[int] = set()
+        self._collecting: set[str] = set()
 
     def look(self, run_id: str) -> None:
         """Find out how a run ended; what takes long is done beside the loop."""
@@ -88,11 +90,19 @@ class Finder:
             return
         patterns = _artifacts(launch)
         if patterns:
+            if run_id in self._collecting:
+                return  # two at a time would be in each other's way
+            self._collecting.add(run_id)
             self._side.submit(self._collect_then_find, run_id, patterns)
         else:
             self._found(self._end(run_id))
 
-    def _end(self, run_id: str, trouble: str | None = None) -> End:
+    def _end(
+        self,
+        run_id: str,
+        trouble: str | None = None,
+        kept: tuple[manifests.Artifact, ...] = (),
+    ) -> End:
         launch = self._launches.get(run_id)
         found = None
         if launch is not None and launch.step.stage is Stage.checkout:
@@ -104,23 +114,33 @@ class Finder:
             trouble,
             found,
             self._follower.rest(run_id),
+            kept,
         )
 
     def _collect_then_find(self, run_id: str, patterns: Sequence[str]) -> None:
-        launch = self._launches[run_id]
-        trouble = None
+        trouble: str | None = None
+        kept: tuple[manifests.Artifact, ...] = ()
         try:
-            if self._runner.result(run_id).exit_code == 0:
-                where = specs.folders(self._context, launch)
-                assert where.artifacts is not None
-                artifacts.collect(where.workspace, patterns, where.artifacts)
-        except (artifacts.ArtifactError, OSError) as exc:
-            trouble = str(exc)
-        try:
-            self._found(self._end(run_id, trouble))
+            try:
+                kept = self._collect(run_id, patterns)
+            except (artifacts.ArtifactError, OSError) as exc:
+                trouble = str(exc)
+            self._found(self._end(run_id, trouble, kept))
         except Exception:
             log.exception("the end of run %s cannot be read; trying again", run_id)
             later(partial(self._again, run_id))
+        finally:
+            self._collecting.discard(run_id)
+
+    def _collect(self, run_id: str, patterns: Sequence[str]) -> tuple[manifests.Artifact, ...]:
+        launch = self._launches[run_id]
+        if self._runner.result(run_id).exit_code != 0:
+            return ()
+        where = specs.folders(self._context, launch)
+        assert where.artifacts is not None
+        earlier = self._database.read(partial(manifests.of, build_id=launch.build.id))
+        limit = self._context.config.max_artifacts
+        return artifacts.collect(where.workspace, patterns, where.artifacts, earlier, limit)
 
     def _clear_then_find(self, run_id: str) -> None:
         try:

@@ -8,6 +8,7 @@ next round removes.
 from __future__ import annotations
 
 import contextlib
+import re
 import shutil
 import time
 from datetime import timedelta
@@ -21,6 +22,7 @@ from leeroy.context import Context
 from leeroy.db import builds, deploys, house, remotes, steps
 from leeroy.db.engine import Database
 from leeroy.errors import LeeroyError
+from leeroy.model import State
 from leeroy.runner.runner import Runner
 
 ROUND_S = 600.0
@@ -40,6 +42,7 @@ def round_(database: Database, runner: Runner, context: Context) -> None:
         remove(context.config.data / "artifacts" / str(build_id))
     _runs(database, runner)
     _workspaces(database, context)
+    _artifacts(database, context)
     _homes(database, context)
 
 
@@ -97,6 +100,26 @@ def _workspaces(database: Database, context: Context) -> None:
             with contextlib.suppress(OSError):
                 if build is None or time.time() - path.stat().st_mtime > FAILED_S:
                     remove(path)
+
+
+def _artifacts(database: Database, context: Context) -> None:
+    """Artifacts whose build is gone, and what a crash left of a copy or of a removal."""
+    unsure = database.read(guard.frozen) is not None
+    folder = context.config.data / "artifacts"
+    for path in folder.iterdir() if folder.is_dir() else ():
+        named = re.fullmatch(r"(\.new-|\.gone-)?([0-9]{1,18})", path.name)
+        if named is None:
+            continue
+        build = database.read(partial(builds.get, build_id=int(named[2])))
+        if named[1] == ".new-":
+            needed = build is not None and build.state is State.building
+        else:
+            needed = build is not None or unsure
+        with contextlib.suppress(OSError):
+            if named[1] == ".gone-":
+                shutil.rmtree(path, onerror=_again)
+            elif not needed:
+                remove(path)
 
 
 def remove(path: Path) -> None:

@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from leeroy import onward
 from leeroy.advance import advance
 from leeroy.context import Context
-from leeroy.db import builds, steps
+from leeroy.db import artifacts, builds, steps
 from leeroy.errors import ConfigError
 from leeroy.model import Build, Move, Stage, Step, StepState
 from leeroy.scheduler import specs
@@ -70,9 +70,11 @@ def start(conn: Connection, context: Context, build: Build, slot: int) -> list[A
         house=context.house,
         changes={"slot": slot, "host": context.host_id},
     )
+    if build.requeues:
+        artifacts.forget(conn, build.id)
     planned = add_steps(conn, context, moved, _scripts(moved), environment=None, now=now)
     if planned:
-        return [Launch(moved, planned[0], fresh=True, artifacts_of=artifacts_of(conn, build))]
+        return [launch(conn, moved, planned[0], fresh=True)]
     return passed(conn, context, moved)
 
 
@@ -86,14 +88,25 @@ def _scripts(build: Build) -> list[tuple[Stage, str]]:
     return found
 
 
-def artifacts_of(conn: Connection, build: Build) -> int:
-    """The build whose artifacts a build deploys: its own, or those of the one it deploys again."""
-    while build.deploy_to is not None and build.source is not None:
-        source = builds.get(conn, build.source)
-        if source is None:
-            break
-        build = source
-    return build.id
+def launch(conn: Connection, build: Build, step: Step, *, fresh: bool = False) -> Launch:
+    """What there is to do for a step that its row says runs; a deploy's artifacts come along."""
+    owner = artifacts.owner(conn, build)
+    if step.stage is not Stage.deploy:
+        return Launch(build, step, fresh, owner)
+    return Launch(build, step, fresh, owner, _manifest(conn, owner))
+
+
+def _manifest(conn: Connection, owner: int) -> tuple[artifacts.Artifact, ...] | None:
+    """What a build left; None when it must have left something, and there was no list yet."""
+    found = artifacts.of(conn, owner)
+    build = builds.get(conn, owner)
+    if found or build is None:
+        return found
+    try:
+        left = any(script.artifacts for script in onward.pipeline_of(build).builds)
+    except ConfigError:
+        left = False  # nobody can say what it was to leave: then nothing is taken
+    return None if left else found
 
 
 def add_steps(

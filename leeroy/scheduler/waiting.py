@@ -242,8 +242,7 @@ def _deploy(conn: Connection, context: Context, build: Build, facts: gates.Facts
         environment=plan.environment,
         now=context.clock.now(),
     )
-    source = starting.artifacts_of(conn, build)
-    return [Launch(moved, planned[0], fresh=True, artifacts_of=source)]
+    return [starting.launch(conn, moved, planned[0], fresh=True)]
 
 
 # --- a deploy whose end nobody saw

@@ -24,7 +24,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from leeroy.calls import BASE, CALLS
 from leeroy.errors import LeeroyError, NotAllowed
 from leeroy.model import Role
-from leeroy.web import access, api, health, hooks, pages, stop
+from leeroy.web import access, api, downloads, health, hooks, pages, stop
 from leeroy.web.access import Unknown, Visitor
 from leeroy.web.html import FOLDER, page
 from leeroy.web.state import Site
@@ -83,6 +83,7 @@ DOORS = (
     Door("GET", "/", Role.viewer, pages.list_),
     Door("GET", "/builds/{id:int}", Role.viewer, pages.build),
     Door("POST", "/builds/{id:int}", Role.operator, pages.act),
+    Door("GET", "/builds/{id:int}/artifacts/{path:path}", Role.viewer, downloads.artifact),
     Door("GET", "/environments", Role.viewer, pages.environments),
     Door("GET", "/metrics", Role.viewer, health.metrics),
     Door("GET", "/badge/{pipeline}.svg", Role.viewer, health.badge),

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.responses import Response
 
+from leeroy.durations import sized
 from leeroy.notify.words import one_line, plain
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ def templates() -> Environment:
         lstrip_blocks=True,
     )
     made.filters |= {"plain": plain, "short": short, "line": line, "ago": ago, "instant": instant}
+    made.filters["sized"] = sized
     return made
 
 

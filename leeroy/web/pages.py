@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from leeroy import guard, operations, pushes, shelf, views
-from leeroy.db import builds, deploys, house, logs, outbox, reports, steps
+from leeroy.db import artifacts, builds, deploys, house, logs, outbox, reports, steps
 from leeroy.errors import Invalid, LeeroyError, NotAllowed
 from leeroy.model import Build, Role, State
 from leeroy.notify.words import plain
@@ -25,6 +25,7 @@ from leeroy.web.html import page
 from leeroy.web.state import Site
 
 ON_A_PAGE = 40
+_ARTIFACTS_SHOWN = 50
 _LOG_SHOWN = 64 << 10
 _LARGEST = 16 << 10
 
@@ -122,6 +123,7 @@ def _build(conn: Connection, site: Site, build_id: int) -> dict[str, Any]:
         size += len(tail)
         cursor = f"{step.id}:{logs.end(conn, step.id)}"
     text = "".join(parts)
+    kept = artifacts.of(conn, artifacts.owner(conn, found))
     return {
         "build": found,
         "host": house.host_name(conn, found.host),
@@ -130,6 +132,8 @@ def _build(conn: Connection, site: Site, build_id: int) -> dict[str, Any]:
         "steps": every,
         "events": builds.history(conn, build_id),
         "notices": [views.notice_json(n, state) for n, state in outbox.of(conn, build_id)],
+        "artifacts": kept[:_ARTIFACTS_SHOWN],
+        "more_artifacts": len(kept) - _ARTIFACTS_SHOWN,
         "log": plain(text[-_LOG_SHOWN:]),
         "cut": size >= _LOG_SHOWN,
         "cursor": cursor,

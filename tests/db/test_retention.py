@@ -7,10 +7,13 @@ from pathlib import Path
 
 from sqlalchemy import Connection
 
+from leeroy import config, context
+from leeroy.db import artifacts as manifests
 from leeroy.db import builds
 from leeroy.db.engine import Database
-from leeroy.model import Move
-from leeroy.scheduler import artifacts
+from leeroy.model import Clock, Move
+from leeroy.runner.runner import Runner
+from leeroy.scheduler import artifacts, keeping
 from tests.db import story
 from tests.db.story import START
 
@@ -41,6 +44,33 @@ def test_the_longest_names_are_artifacts(tmp_path: Path) -> None:
         folder.mkdir()
     for name in names:
         (workspace / name).write_text(name)
-    assert len(names) == artifacts.collect(workspace, ["*"], kept)
-    artifacts.unpack(kept, again)
+    manifest = artifacts.collect(workspace, ["*"], kept, (), 10**9)
+    assert len(names) == len(manifest)
+    artifacts.unpack(kept, manifest, again)
     assert {name: name for name in names} == {p.name: p.read_text() for p in again.iterdir()}
+
+
+def test_artifacts_whose_build_is_gone_are_swept(database: Database, tmp_path: Path) -> None:
+    """And what a crash left of a copy or a removal; not what a build has, nor what is no build's."""
+    loaded = config.load(None, {"LEEROY_DATA": str(tmp_path), "LEEROY_KEEP": "1d"})
+    late = START + timedelta(days=2)
+    here = context.make(loaded, Clock(lambda: late, lambda: 0.0), {}, new=True)
+
+    def work(conn: Connection) -> tuple[int, int, int]:
+        old, over = story.push(conn), story.push(conn)
+        story.make(conn, old, Move.cancel)
+        story.make(conn, over, Move.cancel, now=late)
+        busy = story.make(conn, story.push(conn), Move.start, changes={"slot": 1})
+        manifests.keep(conn, old.id, [manifests.Artifact("x", 1, "0" * 64)])
+        return old.id, over.id, busy.id
+
+    old, over, busy = database.transact(work)
+    stay = {str(over), f".new-{busy}", str(busy), "4711-x", "9" * 30}
+    for name in {str(old), "4711", f".new-{over}", ".new-4711", f".gone-{busy}", *stay}:
+        (tmp_path / "artifacts" / name / "dist").mkdir(parents=True)
+        (tmp_path / "artifacts" / name / "dist" / "x").touch()
+    runner = Runner(tmp_path, lambda run_id: None)
+    runner.runs.open()
+    keeping.round_(database, runner, here)
+    assert stay == {path.name for path in (tmp_path / "artifacts").iterdir()}
+    assert () == database.read(lambda conn: manifests.of(conn, old))

@@ -38,6 +38,7 @@ def test_every_door_is_closed_to_whoever_may_not(served: Leeroy) -> None:
     for door in DOORS:
         path = re.sub(r"\{id(:int)?\}", "1", door.path)
         path = path.replace("{name}", "nobody").replace("{pipeline}", "shop")
+        path = path.replace("{path:path}", "dist/shop.whl")
         path = path.replace("{forge}", "github").replace("{token}", "x")
         for role, token in tokens.items():
             if door.path.startswith("/login") or door.path.startswith("/static"):

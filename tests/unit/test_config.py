@@ -26,15 +26,25 @@ def test_without_a_file_the_defaults_hold(tmp_path: Path, monkeypatch: pytest.Mo
     assert found.file is None
     assert f"sqlite:///{tmp_path}/var/leeroy.db" == found.database
     assert tmp_path / "pipelines" == found.pipelines
-    assert ("127.0.0.1", 8082, 3600, 64_000_000) == (
-        found.host, found.port, found.stale_after_s, found.max_log
+    assert ("127.0.0.1", 8082, 3600, 64_000_000, 10**9) == (
+        found.host, found.port, found.stale_after_s, found.max_log, found.max_artifacts
     )  # fmt: skip
 
 
 def test_the_environment_wins_and_paths_are_relative_to_the_file(tmp_path: Path) -> None:
     """LEEROY_<KEY> is above the file; a path means the same from every working folder."""
     file = write(tmp_path, 'data = "d"\nslots = 3\nlisten = "[::1]:0"\n')
-    found = config.load(str(file), {"LEEROY_SLOTS": "5", "LEEROY_STEP": "x", "LEEROY_URLL": "y"})
+    found = config.load(
+        str(file),
+        {
+            "LEEROY_SLOTS": "5",
+            "LEEROY_MAX_ARTIFACTS": "2MB",
+            "LEEROY_STEP": "x",
+            "LEEROY_ARTIFACTS": "/x",
+            "LEEROY_URLL": "y",
+        },
+    )
+    assert 2_000_000 == found.max_artifacts
     assert (tmp_path / "d", 5, "::1", 0) == (found.data, found.slots, found.host, found.port)
     assert ["LEEROY_URLL is no setting of Leeroy's, and is ignored"] == [
         mistake.text for mistake in found.warnings
@@ -48,6 +58,7 @@ def test_the_environment_wins_and_paths_are_relative_to_the_file(tmp_path: Path)
         ('\nlisten = "8082"', "leeroy.toml:2: listen: '8082' is no address and port"),
         ('url = "leeroy"', "leeroy.toml:1: url: 'leeroy' is no address"),
         ('database = "mysql://root:pw@x/y"', 'must be "sqlite:///var/leeroy.db"'),
+        ('max_artifacts = "0B"', "leeroy.toml:1: max_artifacts: must be more than nothing"),
         ('keep = "3w"', "leeroy.toml:1: keep: '3w' is no length of time"),
         ("[executors.box]\nwrp = 1", "did you mean 'wrap'?"),
         ('pipeline = "x"', "did you mean 'pipelines'?"),
