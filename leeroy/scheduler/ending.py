@@ -35,6 +35,9 @@ def record(conn: Connection, context: Context, end: End) -> list[Act]:
         return []
     build = builds.get(conn, step.build_id, lock=True)
     assert build is not None
+    step = steps.of_run(conn, end.run_id)
+    if step is None or step.state is not StepState.running:
+        return []  # another look at the same run was recorded while this one waited for the lock
     context = context.at_one_moment()
     kept = logs.end(conn, step.id)
     for chunk in end.chunks:

@@ -345,7 +345,7 @@ class Scheduler:
         mono, asleep = self._context.clock.monotonic(), _asleep()
         late = mono - self._last_turn - self._meant_s
         slept = asleep - self._asleep_s
-        if self._blind or max(slept, late - AWAY_S) > 1.0:
+        if self._blind or max(slept, mono - self._last_turn - AWAY_S) > 1.0:
             away = slept + mono - self._seen
             log.warning("nothing was watched for %.0f s: pending deploys are announced again", away)
             self._database.transact(lambda conn: builds.rouse(conn, self._context.clock.now()))

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import _programs
 from tests.crash.test_server_dies import go, long
+from tests.postgres import programs as programs_
 from tests.servers import Leeroy, a_leeroy
 from tests.waiting import until
 
@@ -166,8 +166,7 @@ def test_runs_that_the_copy_does_not_know_are_kept(leeroy: Leeroy) -> None:
 
 def test_a_dump_loaded_into_the_same_postgres_is_frozen(postgres: str, tmp_path: Path) -> None:
     """pg_dump and back, into a database of the same name; a second host that joins is fine."""
-    programs = _programs()
-    assert programs is not None
+    programs = programs_()
     name = "guarded"
 
     def run(program: str, *words: str) -> str:
