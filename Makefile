@@ -5,9 +5,10 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 RUNTIME := $(VENV)/.runtime
 DEV := $(VENV)/.dev
+RECIPES := $(VENV)/.recipes
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 
-.PHONY: demo test lint bench torture mutants lock clean
+.PHONY: demo test recipes lint bench torture mutants lock clean
 
 demo: $(RUNTIME)  ## a push, tests, the message, one deploy stopped and one done, live
 	$(BIN)/leeroy demo
@@ -36,13 +37,19 @@ $(RUNTIME): requirements/runtime.txt pyproject.toml | $(VENV)/bin/python
 	$(PIP) install --no-deps --no-build-isolation -e .
 	touch $@
 
-# The wheels are for the venvs that the example pipelines make in the tests: no network then.
-$(DEV): requirements/dev.txt requirements/recipes.txt $(RUNTIME)
+$(DEV): requirements/dev.txt $(RUNTIME)
 	$(PIP) install --require-hashes -r requirements/dev.txt
+	touch $@
+
+# The wheels are for the venvs that the example pipelines make in the tests: no network then.
+$(RECIPES): requirements/recipes.txt $(DEV)
 	$(PIP) install --require-hashes -r requirements/recipes.txt
 	$(PIP) download --no-deps --require-hashes -d $(VENV)/wheels -r requirements/runtime.txt
 	$(PIP) download --no-deps --require-hashes -d $(VENV)/wheels -r requirements/recipes.txt
 	touch $@
+
+recipes: $(RECIPES)  ## each example pipeline, run from a push to its target
+	LEEROY_TEST_RECIPES=1 $(BIN)/python -m pytest -q -n 3 tests/recipes
 
 mutants: $(DEV)  ## errors put into a copy of the code, each caught by a named test
 	$(BIN)/python -m tests.mutants
