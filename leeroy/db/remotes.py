@@ -23,6 +23,11 @@ _LOCK = (
     .where(tips.c.pipeline == bindparam("p"), tips.c.ref == bindparam("r"))
     .with_for_update()
 )
+_FRESH = select(remotes.c.pipeline).where(
+    remotes.c.pipeline == bindparam("p"),
+    remotes.c.delivered_at > bindparam("t"),
+    remotes.c.delivered_by == bindparam("f"),
+)
 _SET = (
     update(tips)
     .where(tips.c.pipeline == bindparam("p"), tips.c.ref == bindparam("r"))
@@ -113,13 +118,8 @@ def change(conn: Connection, pipeline: str, **values: Any) -> None:
 
 def delivered(conn: Connection, pipeline: str, forge: str, now: datetime) -> None:
     """A delivery came; written down once a minute, so that a busy pipeline's do not queue."""
-    columns = remotes.c
-    recent = select(columns.pipeline).where(
-        columns.pipeline == pipeline,
-        columns.delivered_at > now - _MINUTE,
-        columns.delivered_by == forge,
-    )
-    if conn.execute(recent).first() is None:
+    fresh = {"p": pipeline, "f": forge, "t": now - _MINUTE}
+    if conn.execute(_FRESH, fresh).first() is None:
         change(conn, pipeline, delivered_at=now, delivered_by=forge)
 
 
