@@ -15,7 +15,7 @@ import logging
 import queue
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
@@ -43,6 +43,17 @@ POLL_S = 0.5
 def touch(conn: Connection, *what: str) -> None:
     """Note what this transaction makes due ("builds", "outbox"); told to `on_commit`."""
     conn.info.setdefault("touched", set()).update(what)
+
+
+def _answer(future: Future[Any], value: Any) -> None:
+    # Whoever asked may have given up meanwhile (a server that stops); the commit stands.
+    with contextlib.suppress(InvalidStateError):
+        future.set_result(value)
+
+
+def _refuse(future: Future[Any], error: BaseException) -> None:
+    with contextlib.suppress(InvalidStateError):
+        future.set_exception(error)
 
 
 class Database:
@@ -96,7 +107,7 @@ class Database:
         jobs: list[tuple[Work[T], Future[T]]] = [(work, Future()) for work in works]
         if self.broken or self._closing:
             for _, future in jobs:
-                future.set_exception(self._unavailable(self.broken))
+                _refuse(future, self._unavailable(self.broken))
         elif self._writer is not None:
             self._writer.put(jobs)
         else:
@@ -155,17 +166,17 @@ class Database:
                 fail = exc if isinstance(exc, IntegrityError) else self._unavailable(exc)
                 if fail is not exc:
                     self.trouble = exc
-                future.set_exception(fail)
+                _refuse(future, fail)
                 return
             except NoConnection as exc:
                 self.trouble = exc
-                future.set_exception(self._unavailable(exc))
+                _refuse(future, self._unavailable(exc))
                 return
             except BaseException as exc:
-                future.set_exception(exc)
+                _refuse(future, exc)
                 return
         self.trouble = None
-        future.set_result(value)
+        _answer(future, value)
         self.tell(touched)
 
     def tell(self, touched: frozenset[str]) -> None:
@@ -322,7 +333,7 @@ class _SqliteWriter:
         except IntegrityError as exc:
             # A constraint that only the COMMIT checks: find out whose it was.
             if len(jobs) == 1:
-                jobs[0][1].set_exception(exc)
+                _refuse(jobs[0][1], exc)
                 return
             for job in jobs:
                 self._write([job])
@@ -342,9 +353,9 @@ class _SqliteWriter:
         self._journal()
         for (_, future), (value, error) in zip(jobs, answers, strict=True):
             if error is not None:
-                future.set_exception(error)
+                _refuse(future, error)
             else:
-                future.set_result(value)
+                _answer(future, value)
         self._database.tell(touched)
 
     def _journal(self) -> None:
@@ -360,7 +371,7 @@ class _SqliteWriter:
 
     def _fail(self, jobs: list[Job], cause: Exception) -> None:
         for _, future in jobs:
-            future.set_exception(self._database._unavailable(cause))
+            _refuse(future, self._database._unavailable(cause))
 
     def _commit(self, jobs: list[Job]) -> tuple[frozenset[str], list[tuple[Any, Exception | None]]]:
         conn = self._open()
