@@ -18,7 +18,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-Reply = tuple[int, Any]
+Reply = tuple[int, Any] | tuple[int, Any, dict[str, str]]
 _SHA = re.compile(r"[0-9a-f]{40}\Z")
 TOKEN = "canary-f0rge-token"
 
@@ -86,6 +86,7 @@ class StandIn:
         parts = urlsplit(handler.path)
         query = {key: values[-1] for key, values in parse_qs(parts.query).items()}
         body = json.loads(text) if text else None
+        more: dict[str, str] = {}
         if not self.let_in(handler.headers):
             status, answer = 401, {"message": "Bad credentials"}
         elif not parts.path.startswith(self.base + "/"):
@@ -93,10 +94,11 @@ class StandIn:
         else:
             with self.lock:
                 path = parts.path.removeprefix(self.base)
-                status, answer = self.route(method, path, query, body)
+                status, answer, *rest = self.route(method, path, query, body)
+                more = rest[0] if rest else {}
         if status >= 400:
             self.refused.append((method, handler.path, answer))
-        handler.reply(status, answer, {})
+        handler.reply(status, answer, more)
 
     def remember(self, context: str, state: str, **more: Any) -> dict[str, Any]:
         made = {"context": context, "state": state, "id": len(self.statuses) + 1, **more}

@@ -8,15 +8,18 @@ practices for using the REST API".
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from types import MappingProxyType
 from typing import Any, Final
+from urllib.parse import quote
 
 from leeroy.forges.place import Place
-from leeroy.forges.steady import identity, inner, kept, paged, thing
+from leeroy.forges.steady import cursor, identity, inner, instant, kept, lost, paged, thing
 from leeroy.forges.talk import Request, Talk, ask
 from leeroy.forges.values import (
     Comment,
     Deployment,
+    Failed,
     Hook,
     Registered,
     Status,
@@ -30,7 +33,10 @@ EVENTS: Final = ("push", "pull_request")
 DEPLOYS: Final = True
 PAGE: Final = 100
 MOST_PAGES: Final = 20
+RESENDS: Final = (1, 1.0)
+"""Between two requests that make something, GitHub asks for a second."""
 
+_HOOKS: Final = '"Webhooks: write" (classic: admin:repo_hook)'
 _STATES: Final = MappingProxyType(
     {
         Word.waiting: "pending",
@@ -174,7 +180,6 @@ def deployment_status(place: Place, known: str, told: Deployment) -> Talk[None]:
 
 def register(place: Place, hook: Hook) -> Talk[Registered]:
     """Make the webhook, or bring the one with the same address up to date."""
-    needs = '"Webhooks: write" (classic: admin:repo_hook)'
     path = f"{_repo(place)}/hooks"
     body = {
         "active": True,
@@ -186,16 +191,79 @@ def register(place: Place, hook: Hook) -> Talk[Registered]:
             "insecure_ssl": "0",
         },
     }
-
-    def request(method: str, path: str, body: Mapping[str, Any] | None = None) -> Request:
-        return place.request(method, path, body, what="the webhook", needs=needs)
-
-    for one in paged((yield from ask(request("GET", f"{path}?per_page={PAGE}")))):
-        if inner(one, "config", "url") == hook.url:
-            yield from ask(request("PATCH", f"{path}/{one['id']}", body))
-            return Registered(id=str(one["id"]), new=False)
-    made = yield from ask(request("POST", path, {"name": "web", **body}))
+    known = yield from _hook(place, hook.url)
+    if known is not None:
+        yield from ask(_about_hook(place, "PATCH", f"{path}/{known}", body))
+        return Registered(id=known, new=False)
+    made = yield from ask(_about_hook(place, "POST", path, {"name": "web", **body}))
     return Registered(id=identity(made), new=True)
+
+
+def failed(place: Place, url: str, since: datetime) -> Talk[list[Failed]]:
+    """
+    The deliveries of pull requests to the webhook at *url* that never got through, newest first.
+
+    GitHub keeps them for three days.
+    """
+    hook = yield from _hook(place, url)
+    if hook is None:
+        return []
+    path = f"{_repo(place)}/hooks/{hook}/deliveries?per_page={PAGE}"
+    listed: dict[str, tuple[bool, Failed]] = {}
+    after: str | None = ""
+    for _ in range(MOST_PAGES):
+        page = yield from ask(
+            _about_hook(place, "GET", f"{path}&cursor={quote(after)}" if after else path)
+        )
+        for one in paged(page):
+            key, at = str(one.get("guid")), instant(one.get("delivered_at"))
+            if at is None or at < since:
+                return [found for missed, found in listed.values() if missed]
+            if one.get("event") != "pull_request":
+                continue
+            found = Failed(hook=hook, id=str(one.get("id")), key=key, at=at)
+            missed, newest = listed.get(key, (True, found))
+            listed[key] = (missed and lost(one.get("status_code")), newest)
+        after = cursor(page)
+        if after is None:
+            break
+    return [found for missed, found in listed.values() if missed]
+
+
+def holds(place: Place, one: Failed) -> Talk[int | None]:
+    """The number of the pull request that a delivery tells of, if that is still as told."""
+    path = f"{_repo(place)}/hooks/{one.hook}/deliveries/{one.id}"
+    found = thing((yield from ask(_about_hook(place, "GET", path), 404)))
+    told, number = inner(found, "request", "payload"), inner(found, "request", "payload", "number")
+    if not isinstance(number, int):
+        return None
+    what, needs = f"pull request {number}", '"Pull requests: read" (classic: repo)'
+    path = f"{_repo(place)}/pulls/{number}"
+    now = thing((yield from ask(place.request("GET", path, what=what, needs=needs), 404)))
+    if inner(told, "action") == "closed":
+        return number if now.get("state") == "closed" else None
+    head = inner(told, "pull_request", "head", "sha")
+    return number if now.get("state") == "open" and inner(now, "head", "sha") == head else None
+
+
+def again(place: Place, one: Failed) -> Talk[None]:
+    """Have a delivery sent once more, with the id it had."""
+    path = f"{_repo(place)}/hooks/{one.hook}/deliveries/{one.id}/attempts"
+    yield from ask(_about_hook(place, "POST", path))
+
+
+def _hook(place: Place, url: str) -> Talk[str | None]:
+    path = f"{_repo(place)}/hooks?per_page={PAGE}"
+    for one in paged((yield from ask(_about_hook(place, "GET", path)))):
+        if inner(one, "config", "url") == url:
+            return str(one["id"])
+    return None
+
+
+def _about_hook(
+    place: Place, method: str, path: str, body: Mapping[str, Any] | None = None
+) -> Request:
+    return place.request(method, path, body, what="the webhook", needs=_HOOKS)
 
 
 def _repo(place: Place) -> str:

@@ -8,14 +8,15 @@ Sources: GitLab's docs (commits, notes, merge requests, webhooks) and its
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from types import MappingProxyType
 from typing import Any, Final
 from urllib.parse import quote
 
 from leeroy.forges.place import Place
-from leeroy.forges.steady import identity, kept, paged, thing
+from leeroy.forges.steady import identity, inner, instant, kept, lost, paged, thing
 from leeroy.forges.talk import Request, Talk, ask, refusal
-from leeroy.forges.values import Comment, Hook, Registered, Status, Word, cut
+from leeroy.forges.values import Comment, Failed, Hook, Registered, Status, Word, cut
 
 DESCRIPTION_LIMIT: Final = 140
 URL_LIMIT: Final = 255
@@ -23,6 +24,8 @@ EVENTS: Final = ("push_events", "tag_push_events", "merge_requests_events")
 DEPLOYS: Final = False
 PAGE: Final = 100
 MOST_PAGES: Final = 20
+RESENDS: Final = (5, 61.0)
+"""GitLab resends five deliveries of a webhook a minute."""
 SIGNING: Final = "whsec_"
 """How a signing token starts (GitLab 19.0 and later); any other secret is the plain one."""
 
@@ -37,6 +40,9 @@ _STATES: Final = MappingProxyType(
     }
 )
 _API: Final = "the scope api, and at least the role Developer"
+_HOOKS: Final = "the scope api, and at least the role Maintainer"
+_CLOSED: Final = frozenset({"close", "merge"})
+_OVER: Final = frozenset({"closed", "merged"})
 
 
 def headers(token: str) -> Mapping[str, str]:
@@ -126,20 +132,92 @@ def register(place: Place, hook: Hook) -> Talk[Registered]:
         "enable_ssl_verification": True,
         **dict.fromkeys(EVENTS, True),
     }
+    known = yield from _hook(place, hook.url)
+    if known is not None:
+        yield from ask(_about_hook(place, "PUT", f"{path}/{known}", body))
+        return Registered(id=known, new=False)
+    return Registered(
+        id=identity((yield from ask(_about_hook(place, "POST", path, body)))), new=True
+    )
 
-    def request(method: str, path: str, body: Mapping[str, Any] | None = None) -> Request:
-        needs = "the scope api, and at least the role Maintainer"
-        return place.request(method, path, body, what="the webhook", needs=needs)
 
+def failed(place: Place, url: str, since: datetime) -> Talk[list[Failed]]:
+    """
+    The deliveries of merge requests to the webhook at *url* that never got through, newest first.
+
+    GitLab keeps them for seven days (since 17.3, and resends them since 17.4).
+    """
+    hook = yield from _hook(place, url)
+    if hook is None:
+        return []
+    listed: dict[str, tuple[bool, Failed]] = {}
+    page = "1"
+    for _ in range(MOST_PAGES):
+        path = f"{_project(place)}/hooks/{hook}/events?per_page={PAGE}&page={page}"
+        answer = yield from ask(_about_hook(place, "GET", path))
+        for one in paged(answer):
+            told = one.get("request_data")
+            # The list tells no times, but the merge request's own is in the body.
+            at = instant(inner(one, "request_data", "object_attributes", "updated_at"))
+            if not isinstance(told, dict) or at is None or at < since:
+                continue
+            if told.get("object_kind") != "merge_request":
+                continue
+            key = _key(one)
+            found = Failed(hook=hook, id=str(one.get("id")), key=key, at=at, told=told)
+            missed, newest = listed.get(key, (True, found))
+            listed[key] = (missed and lost(one.get("response_status")), newest)
+        page = answer.headers.get("x-next-page", "").strip()
+        if not page.isdigit():
+            break
+    missing = [found for missed, found in listed.values() if missed]
+    return sorted(missing, key=lambda found: found.at, reverse=True)
+
+
+def holds(place: Place, one: Failed) -> Talk[int | None]:
+    """The number of the merge request that a delivery tells of, if that is still as told."""
+    number = inner(one.told, "object_attributes", "iid")
+    if not isinstance(number, int):
+        return None
+    path = f"{_project(place)}/merge_requests/{number}"
+    request = place.request("GET", path, what=f"merge request {number}", needs=_API)
+    now = thing((yield from ask(request, 404)))
+    if inner(one.told, "object_attributes", "action") in _CLOSED:
+        return number if now.get("state") in _OVER else None
+    head = inner(one.told, "object_attributes", "last_commit", "id")
+    return number if now.get("state") == "opened" and now.get("sha") == head else None
+
+
+def again(place: Place, one: Failed) -> Talk[None]:
+    """Have a delivery sent once more, with the id it had."""
+    path = f"{_project(place)}/hooks/{one.hook}/events/{one.id}/resend"
+    yield from ask(_about_hook(place, "POST", path))
+
+
+def _key(event: dict[str, Any]) -> str:
+    """The id of a delivery that `hooks.gitlab` takes from the same headers."""
+    sent = event.get("request_headers")
+    named = {str(k).lower(): str(v) for k, v in sent.items()} if isinstance(sent, dict) else {}
+    names = ("idempotency-key", "webhook-id", "x-gitlab-event-uuid")
+    return next((named[name] for name in names if named.get(name)), f"event {event.get('id')}")
+
+
+def _hook(place: Place, url: str) -> Talk[str | None]:
     for number in range(1, MOST_PAGES + 1):
-        found = paged((yield from ask(request("GET", f"{path}?per_page={PAGE}&page={number}"))))
+        path = f"{_project(place)}/hooks?per_page={PAGE}&page={number}"
+        found = paged((yield from ask(_about_hook(place, "GET", path))))
         for one in found:
-            if one.get("url") == hook.url:
-                yield from ask(request("PUT", f"{path}/{one['id']}", body))
-                return Registered(id=str(one["id"]), new=False)
+            if one.get("url") == url:
+                return str(one["id"])
         if len(found) < PAGE:
             break
-    return Registered(id=identity((yield from ask(request("POST", path, body)))), new=True)
+    return None
+
+
+def _about_hook(
+    place: Place, method: str, path: str, body: Mapping[str, Any] | None = None
+) -> Request:
+    return place.request(method, path, body, what="the webhook", needs=_HOOKS)
 
 
 def _project(place: Place) -> str:

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+import re
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
+from urllib.parse import parse_qs, urlsplit
 
 from leeroy.forges.talk import Answer, Talk
 from leeroy.forges.values import Comment
+
+_NEXT: Final = re.compile(r'<([^<>]*)>\s*;[^,<]*\brel="?next"?')
+_HOPELESS: Final = frozenset({400, 413})
+"""What Leeroy answers to a body that will never be a delivery, however often it comes."""
 
 
 def kept(
@@ -49,9 +56,34 @@ def thing(answer: Answer) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def inner(value: dict[str, Any], *keys: str) -> Any:
+def inner(value: Mapping[str, Any], *keys: str) -> Any:
     """What stands at the end of a way of keys; None where it breaks off."""
     found: Any = value
     for key in keys:
         found = found.get(key) if isinstance(found, dict) else None
     return found
+
+
+def cursor(answer: Answer) -> str | None:
+    """What the `Link` header names as the place where the next page starts; None on the last."""
+    found = _NEXT.search(answer.headers.get("link", ""))
+    query = parse_qs(urlsplit(found[1]).query) if found else {}
+    return query.get("cursor", [None])[-1]
+
+
+def instant(text: Any) -> datetime | None:
+    """A time as the forges write it (`…Z`, or GitLab's `… UTC`); None for anything else."""
+    if not isinstance(text, str):
+        return None
+    try:
+        found = datetime.fromisoformat(text.replace(" UTC", "+00:00"))
+    except ValueError:
+        return None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+def lost(status: object) -> bool:
+    """Whether a delivery answered with *status* (a code, or words) is worth another try."""
+    text = str(status)
+    code = int(text) if re.fullmatch(r"[0-9]{3}", text) else 0
+    return not 200 <= code < 400 and code not in _HOPELESS
