@@ -14,7 +14,7 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from leeroy.forges.place import Place
-from leeroy.forges.steady import cursor, identity, inner, instant, kept, lost, paged, thing
+from leeroy.forges.steady import following, identity, inner, instant, kept, lost, paged, thing
 from leeroy.forges.talk import Request, Talk, ask
 from leeroy.forges.values import (
     Comment,
@@ -224,7 +224,7 @@ def failed(place: Place, url: str, since: datetime) -> Talk[list[Failed]]:
             found = Failed(hook=hook, id=str(one.get("id")), key=key, at=at)
             missed, newest = listed.get(key, (True, found))
             listed[key] = (missed and lost(one.get("status_code")), newest)
-        after = cursor(page)
+        after = following(page, "cursor")
         if after is None:
             break
     return [found for missed, found in listed.values() if missed]

@@ -64,11 +64,11 @@ def inner(value: Mapping[str, Any], *keys: str) -> Any:
     return found
 
 
-def cursor(answer: Answer) -> str | None:
-    """What the `Link` header names as the place where the next page starts; None on the last."""
+def following(answer: Answer, key: str) -> str | None:
+    """What `Link` says of the next page at *key*, such as `cursor`; None on the last page."""
     found = _NEXT.search(answer.headers.get("link", ""))
     query = parse_qs(urlsplit(found[1]).query) if found else {}
-    return query.get("cursor", [None])[-1]
+    return query.get(key, [None])[-1]
 
 
 def instant(text: Any) -> datetime | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 from leeroy.errors import NotAllowed
 from leeroy.forges import github, gitlab
 from leeroy.forges.place import Place
-from leeroy.forges.steady import cursor, instant, lost
+from leeroy.forges.steady import following, instant, lost
 from leeroy.forges.talk import Answer, Request, converse
 from leeroy.forges.values import Failed
 
@@ -24,8 +25,6 @@ HOOKS = [{"id": 1, "config": {"url": "https://else.example"}}, {"id": 2, "config
 
 
 def answer(value: Any, status: int = 200, **headers: str) -> Answer:
-    import json
-
     named = {key.replace("_", "-"): text for key, text in headers.items()}
     return Answer(status=status, headers=named, body=json.dumps(value).encode(), at=NOON)
 
@@ -164,8 +163,8 @@ def test_again() -> None:
         (github, GITHUB, "/repos/acme/shop/hooks/2/deliveries/9/attempts"),
         (gitlab, GITLAB, "/projects/acme%2Fweb%2Fshop/hooks/2/events/9/resend"),
     ):
-        carry, [*asked] = replies(answer({}, 202))
-        converse(forge.again(place, one), lambda r, c=carry, a=asked: (a.append(r), c(r))[1])
+        carry, asked = replies(answer({}, 202))
+        converse(forge.again(place, one), carry)
         assert ("POST", None) == (asked[0].method, asked[0].body)
         assert asked[0].url.endswith(end)
 
@@ -177,7 +176,7 @@ def test_small_words() -> None:
     assert instant("yesterday") is None and instant(5) is None and instant(None) is None
     assert all(map(lost, (0, 401, 404, 500, 502, "internal error", None, "504")))
     assert not any(map(lost, (200, 202, "200", 302, 400, "413")))
-    assert cursor(answer([], link='<https://x/?cursor=a>; rel="prev"')) is None
-    assert cursor(answer([], link='<https://x/?page=2>; rel="next"')) is None
+    assert following(answer([], link='<https://x/?cursor=a>; rel="prev"'), "cursor") is None
+    assert following(answer([], link='<https://x/?page=2>; rel="next"'), "cursor") is None
     both = '<https://x/?cursor=a>; rel="prev", <https://x/?per_page=3&cursor=b>; rel="next"'
-    assert "b" == cursor(answer([], link=both))
+    assert "b" == following(answer([], link=both), "cursor")
