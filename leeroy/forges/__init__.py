@@ -5,6 +5,8 @@ What Leeroy tells forges: requests as values, answers understood; and the wire t
     talk          a conversation without a socket; what a refusal means
     values        a status, a comment, a deployment, a webhook, in no forge's words
     github gitlab bitbucket datacenter gitea     each forge's own words, limits and keys; pure
+    alike         what GitHub's API and Gitea's have in common
+    steady        one comment that stays one; lists read calmly
     wire          HTTP: deadlines, no token to another host
 
 No database here, and no decision about what is told when.

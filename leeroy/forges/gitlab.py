@@ -14,7 +14,17 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from leeroy.forges.place import Place
-from leeroy.forges.steady import identity, inner, instant, kept, lost, paged, thing
+from leeroy.forges.steady import (
+    MOST_PAGES,
+    first,
+    identity,
+    inner,
+    instant,
+    kept,
+    lost,
+    paged,
+    thing,
+)
 from leeroy.forges.talk import Request, Talk, ask, refusal
 from leeroy.forges.values import Comment, Failed, Hook, Registered, Status, Word, cut
 
@@ -23,7 +33,6 @@ URL_LIMIT: Final = 255
 EVENTS: Final = ("push_events", "tag_push_events", "merge_requests_events")
 DEPLOYS: Final = False
 PAGE: Final = 100
-MOST_PAGES: Final = 20
 RESENDS: Final = (5, 61.0)
 """GitLab resends five deliveries of a webhook a minute."""
 SIGNING: Final = "whsec_"
@@ -92,15 +101,13 @@ def comment(place: Place, told: Comment) -> Talk[str]:
         return answer.status < 300
 
     def find() -> Talk[str | None]:
-        for number in range(1, MOST_PAGES + 1):
-            query = f"?order_by=created_at&sort=desc&per_page={PAGE}&page={number}"
-            found = paged((yield from ask(request("GET", path + query))))
-            for one in found:
-                if told.marker in str(one.get("body")):
-                    return str(one["id"])
-            if len(found) < PAGE:
-                break
-        return None
+        query = f"?order_by=created_at&sort=desc&per_page={PAGE}"
+        found = yield from first(
+            lambda number: request("GET", f"{path}{query}&page={number}"),
+            lambda one: told.marker in str(one.get("body")),
+            PAGE,
+        )
+        return None if found is None else str(found["id"])
 
     def create() -> Talk[str]:
         return identity((yield from ask(request("POST", path, {"body": told.text}))))
@@ -203,15 +210,13 @@ def _key(event: dict[str, Any]) -> str:
 
 
 def _hook(place: Place, url: str) -> Talk[str | None]:
-    for number in range(1, MOST_PAGES + 1):
-        path = f"{_project(place)}/hooks?per_page={PAGE}&page={number}"
-        found = paged((yield from ask(_about_hook(place, "GET", path))))
-        for one in found:
-            if one.get("url") == url:
-                return str(one["id"])
-        if len(found) < PAGE:
-            break
-    return None
+    path = f"{_project(place)}/hooks?per_page={PAGE}"
+    found = yield from first(
+        lambda number: _about_hook(place, "GET", f"{path}&page={number}"),
+        lambda one: one.get("url") == url,
+        PAGE,
+    )
+    return None if found is None else str(found["id"])
 
 
 def _about_hook(

@@ -8,9 +8,11 @@ from datetime import UTC, datetime
 from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
 
-from leeroy.forges.talk import Answer, Talk
+from leeroy.forges.talk import Answer, Request, Talk, ask
 from leeroy.forges.values import Comment
 
+MOST_PAGES: Final = 20
+"""So many pages of a list are read; what is wanted is among the newest."""
 _NEXT: Final = re.compile(r'<([^<>]*)>\s*;[^,<]*\brel="?next"?')
 _HOPELESS: Final = frozenset({400, 413})
 """What Leeroy answers to a body that will never be a delivery, however often it comes."""
@@ -34,6 +36,27 @@ def kept(
     if known is not None and (yield from edit(known)):
         return known
     return (yield from create())
+
+
+def first(
+    listed: Callable[[int], Request],
+    wanted: Callable[[dict[str, Any]], bool],
+    page: int | None,
+) -> Talk[dict[str, Any] | None]:
+    """
+    The first object that is *wanted* in a list of numbered pages; None when there is none.
+
+    `listed` asks for a page, from 1; one with less than *page* objects is the
+    last (None: there is but one).
+    """
+    for number in range(1, MOST_PAGES + 1):
+        found = paged((yield from ask(listed(number))))
+        for one in found:
+            if wanted(one):
+                return one
+        if page is None or len(found) < page:
+            break
+    return None
 
 
 def paged(answer: Answer, key: str | None = None) -> list[dict[str, Any]]:

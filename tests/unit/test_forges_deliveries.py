@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -12,31 +10,15 @@ import pytest
 from leeroy.errors import NotAllowed
 from leeroy.forges import github, gitlab
 from leeroy.forges.place import Place
-from leeroy.forges.steady import following, instant, lost
-from leeroy.forges.talk import Answer, Request, converse
+from leeroy.forges.steady import MOST_PAGES, following, instant, lost
+from leeroy.forges.talk import converse
 from leeroy.forges.values import Failed
+from tests.unit.test_forges import NOON, SHA, answer, replies
 
-NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 URL = "https://ci.example.com/hooks"
-SHA = "1" * 40
 GITHUB = Place("github", "https://api.github.com", "acme/shop")
 GITLAB = Place("gitlab", "https://gitlab.com/api/v4", "acme/web/shop")
 HOOKS = [{"id": 1, "config": {"url": "https://else.example"}}, {"id": 2, "config": {"url": URL}}]
-
-
-def answer(value: Any, status: int = 200, **headers: str) -> Answer:
-    named = {key.replace("_", "-"): text for key, text in headers.items()}
-    return Answer(status=status, headers=named, body=json.dumps(value).encode(), at=NOON)
-
-
-def replies(*answers: Answer) -> tuple[Callable[[Request], Answer], list[Request]]:
-    left, asked = list(answers), []
-
-    def carry(request: Request) -> Answer:
-        asked.append(request)
-        return left.pop(0)
-
-    return carry, asked
 
 
 def listed(number: int, guid: str, code: int, minutes: int = 0, event: str = "pull_request") -> Any:
@@ -61,7 +43,7 @@ def test_github_tells_what_never_got_through() -> None:
     ]
     second = [listed(4, "lost", 504, 5), listed(3, "forged", 401, 6), listed(2, "older", 502, 60)]
     link = '<https://api.github.com/x?cursor=v1_9%2F%2B&per_page=100>; rel="next"'
-    carry, asked = replies(answer(HOOKS), answer(first, link=link), answer(second))
+    carry, asked = replies(answer(200, HOOKS), answer(200, first, link=link), answer(200, second))
     found = converse(github.failed(GITHUB, URL, NOON - timedelta(minutes=30)), carry)
     assert [("lost", "7"), ("forged", "3")] == [(one.key, one.id) for one in found]
     assert {"2"} == {one.hook for one in found}
@@ -71,22 +53,22 @@ def test_github_tells_what_never_got_through() -> None:
 
 def test_a_hook_that_is_not_there_has_no_deliveries() -> None:
     """Another server's webhook is none of ours; a token that may not look is told what it needs."""
-    carry, asked = replies(answer(HOOKS[:1]))
+    carry, asked = replies(answer(200, HOOKS[:1]))
     assert [] == converse(github.failed(GITHUB, URL, NOON), carry)
-    carry, _ = replies(answer([{"id": 1, "url": "https://else.example"}]))
+    carry, _ = replies(answer(200, [{"id": 1, "url": "https://else.example"}]))
     assert [] == converse(gitlab.failed(GITLAB, URL, NOON), carry)
     assert 1 == len(asked)
     with pytest.raises(NotAllowed, match="Webhooks: write"):
-        converse(github.failed(GITHUB, URL, NOON), replies(answer({}, 403))[0])
+        converse(github.failed(GITHUB, URL, NOON), replies(answer(403, {}))[0])
 
 
 def test_an_endless_list_ends() -> None:
     """GitHub is asked for so many pages at most."""
     link = '<https://api.github.com/x?cursor=again>; rel="next"'
-    pages = [answer([listed(1, "lost", 502)], link=link) for _ in range(github.MOST_PAGES)]
-    carry, asked = replies(answer(HOOKS), *pages)
+    pages = [answer(200, [listed(1, "lost", 502)], link=link) for _ in range(MOST_PAGES)]
+    carry, asked = replies(answer(200, HOOKS), *pages)
     assert 1 == len(converse(github.failed(GITHUB, URL, NOON), carry))
-    assert github.MOST_PAGES + 1 == len(asked)
+    assert MOST_PAGES + 1 == len(asked)
 
 
 @pytest.mark.parametrize(
@@ -102,12 +84,12 @@ def test_an_endless_list_ends() -> None:
 def test_github_is_asked_whether_it_still_holds(action: str, now: Any, holds: bool) -> None:
     told = {"number": 7, "action": action, "pull_request": {"head": {"sha": SHA}}}
     one = Failed(hook="2", id="9", key="x", at=NOON)
-    carry, asked = replies(answer({"request": {"payload": told}}), answer(now))
+    carry, asked = replies(answer(200, {"request": {"payload": told}}), answer(200, now))
     assert (7 if holds else None) == converse(github.holds(GITHUB, one), carry)
     assert asked[0].url.endswith("/hooks/2/deliveries/9")
-    gone, _ = replies(answer({"request": {"payload": None}}))
+    gone, _ = replies(answer(200, {"request": {"payload": None}}))
     assert converse(github.holds(GITHUB, one), gone) is None
-    away, _ = replies(answer({"request": {"payload": told}}), answer({}, 404))
+    away, _ = replies(answer(200, {"request": {"payload": told}}), answer(404, {}))
     assert converse(github.holds(GITHUB, one), away) is None
 
 
@@ -131,8 +113,10 @@ def test_gitlab_tells_what_never_got_through() -> None:
         event(5, "mended", "202", 1),
         event(6, "old", "500", 60),
     ]
-    hooks = answer([{"id": 2, "url": URL}])
-    carry, asked = replies(hooks, answer(first, x_next_page="2"), answer(second, x_next_page=""))
+    hooks = answer(200, [{"id": 2, "url": URL}])
+    carry, asked = replies(
+        hooks, answer(200, first, x_next_page="2"), answer(200, second, x_next_page="")
+    )
     found = converse(gitlab.failed(GITLAB, URL, NOON - timedelta(minutes=30)), carry)
     assert [("late", "3"), ("lost", "2")] == [(one.key, one.id) for one in found]
     assert asked[2].url.endswith("/projects/acme%2Fweb%2Fshop/hooks/2/events?per_page=100&page=2")
@@ -151,7 +135,9 @@ def test_gitlab_tells_what_never_got_through() -> None:
 def test_gitlab_is_asked_whether_it_still_holds(action: str, now: Any, holds: bool) -> None:
     told = event(1, "x", "500", action=action)["request_data"]
     one = Failed(hook="2", id="9", key="x", at=NOON, told=told)
-    assert (7 if holds else None) == converse(gitlab.holds(GITLAB, one), replies(answer(now))[0])
+    assert (7 if holds else None) == converse(
+        gitlab.holds(GITLAB, one), replies(answer(200, now))[0]
+    )
     nothing = Failed(hook="2", id="9", key="x", at=NOON, told={"object_attributes": []})
     assert converse(gitlab.holds(GITLAB, nothing), replies()[0]) is None
 
@@ -163,7 +149,7 @@ def test_again() -> None:
         (github, GITHUB, "/repos/acme/shop/hooks/2/deliveries/9/attempts"),
         (gitlab, GITLAB, "/projects/acme%2Fweb%2Fshop/hooks/2/events/9/resend"),
     ):
-        carry, asked = replies(answer({}, 202))
+        carry, asked = replies(answer(202, {}))
         converse(forge.again(place, one), carry)
         assert ("POST", None) == (asked[0].method, asked[0].body)
         assert asked[0].url.endswith(end)
@@ -176,7 +162,7 @@ def test_small_words() -> None:
     assert instant("yesterday") is None and instant(5) is None and instant(None) is None
     assert all(map(lost, (0, 401, 404, 500, 502, "internal error", None, "504")))
     assert not any(map(lost, (200, 202, "200", 302, 400, "413")))
-    assert following(answer([], link='<https://x/?cursor=a>; rel="prev"'), "cursor") is None
-    assert following(answer([], link='<https://x/?page=2>; rel="next"'), "cursor") is None
+    assert following(answer(200, [], link='<https://x/?cursor=a>; rel="prev"'), "cursor") is None
+    assert following(answer(200, [], link='<https://x/?page=2>; rel="next"'), "cursor") is None
     both = '<https://x/?cursor=a>; rel="prev", <https://x/?per_page=3&cursor=b>; rel="next"'
-    assert "b" == following(answer([], link=both), "cursor")
+    assert "b" == following(answer(200, [], link=both), "cursor")
