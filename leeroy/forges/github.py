@@ -47,6 +47,10 @@ RESENDS: Final = (1, 1.0)
 
 _HOOKS: Final = '"Webhooks: write" (classic: admin:repo_hook)'
 _PULLS: Final = '"Pull requests: write" (classic: repo)'
+_NEWS: Final = frozenset(
+    {"opened", "synchronize", "reopened", "ready_for_review", "edited", "closed"}
+)
+"""What can have happened to a pull request that starts or ends a build; not: labeled, assigned …"""
 _DEPLOYMENTS: Final = '"Deployments: write" (classic: repo_deployment)'
 _DEPLOYMENT_STATES: Final = MappingProxyType(
     {
@@ -153,7 +157,7 @@ def register(place: Place, hook: Hook) -> Talk[Registered]:
 
 def failed(place: Place, url: str, since: datetime) -> Talk[list[Failed]]:
     """
-    The deliveries of pull requests to the webhook at *url* that never got through, newest first.
+    The news of pull requests for the webhook at *url* that never got through, newest first.
 
     GitHub keeps them for three days.
     """
@@ -171,7 +175,7 @@ def failed(place: Place, url: str, since: datetime) -> Talk[list[Failed]]:
             key, at = str(one.get("guid")), instant(one.get("delivered_at"))
             if at is None or at < since:
                 return [found for missed, found in listed.values() if missed]
-            if one.get("event") != "pull_request":
+            if one.get("event") != "pull_request" or one.get("action") not in _NEWS:
                 continue
             found = Failed(hook=hook, id=str(one.get("id")), key=key, at=at)
             missed, newest = listed.get(key, (True, found))
@@ -194,8 +198,12 @@ def holds(place: Place, one: Failed) -> Talk[int | None]:
     now = thing((yield from ask(place.request("GET", path, what=what, needs=needs), 404)))
     if inner(told, "action") == "closed":
         return number if now.get("state") == "closed" else None
+    if inner(told, "action") == "edited" and inner(told, "changes", "base") is None:
+        return None  # another title
     head = inner(told, "pull_request", "head", "sha")
-    return number if now.get("state") == "open" and inner(now, "head", "sha") == head else None
+    same = now.get("state") == "open" and inner(now, "head", "sha") == head
+    drafts = (inner(told, "pull_request", "draft"), now.get("draft"))
+    return number if same and True not in drafts else None
 
 
 def again(place: Place, one: Failed) -> Talk[None]:

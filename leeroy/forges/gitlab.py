@@ -150,7 +150,7 @@ def register(place: Place, hook: Hook) -> Talk[Registered]:
 
 def failed(place: Place, url: str, since: datetime) -> Talk[list[Failed]]:
     """
-    The deliveries of merge requests to the webhook at *url* that never got through, newest first.
+    The news of merge requests for the webhook at *url* that never got through, newest first.
 
     GitLab keeps them for seven days (since 17.3, and resends them since 17.4).
     """
@@ -166,9 +166,7 @@ def failed(place: Place, url: str, since: datetime) -> Talk[list[Failed]]:
             told = one.get("request_data")
             # The list tells no times, but the merge request's own is in the body.
             at = instant(inner(one, "request_data", "object_attributes", "updated_at"))
-            if not isinstance(told, dict) or at is None or at < since:
-                continue
-            if told.get("object_kind") != "merge_request":
+            if not isinstance(told, dict) or at is None or at < since or not _is_news(told):
                 continue
             key = _key(one)
             found = Failed(hook=hook, id=str(one.get("id")), key=key, at=at, told=told)
@@ -192,13 +190,30 @@ def holds(place: Place, one: Failed) -> Talk[int | None]:
     if inner(one.told, "object_attributes", "action") in _CLOSED:
         return number if now.get("state") in _OVER else None
     head = inner(one.told, "object_attributes", "last_commit", "id")
-    return number if now.get("state") == "opened" and now.get("sha") == head else None
+    same = now.get("state") == "opened" and now.get("sha") == head
+    return number if same and now.get("draft") is not True else None
 
 
 def again(place: Place, one: Failed) -> Talk[None]:
     """Have a delivery sent once more, with the id it had."""
     path = f"{_project(place)}/hooks/{one.hook}/events/{one.id}/resend"
     yield from ask(_about_hook(place, "POST", path))
+
+
+def _is_news(told: dict[str, Any]) -> bool:
+    """Whether it tells of something that starts or ends a build; not: labels, approvals …"""
+    request = inner(told, "object_attributes")
+    if told.get("object_kind") != "merge_request" or not isinstance(request, dict):
+        return False
+    if request.get("action") in _CLOSED:
+        return True
+    if request.get("draft") is True or request.get("work_in_progress") is True:
+        return False
+    if request.get("action") != "update":
+        return request.get("action") in ("open", "reopen")
+    ready = (inner(told, "changes", key, "previous") for key in ("draft", "work_in_progress"))
+    based = inner(told, "changes", "target_branch") is not None
+    return bool(request.get("oldrev")) or based or True in ready
 
 
 def _key(event: dict[str, Any]) -> str:

@@ -79,6 +79,7 @@ def test_what_is_new_and_still_true(home: House) -> None:
     """Neither what was stored, nor what came before the first sight, nor an older word."""
     home.fail(1, sha="b" * 40)
     newest = home.fail(1, "synchronize")
+    home.fail(1, "labeled")
     stored = home.fail(2)
     work = partial(
         house.add_delivery,

@@ -21,13 +21,21 @@ GITLAB = Place("gitlab", "https://gitlab.com/api/v4", "acme/web/shop")
 HOOKS = [{"id": 1, "config": {"url": "https://else.example"}}, {"id": 2, "config": {"url": URL}}]
 
 
-def listed(number: int, guid: str, code: int, minutes: int = 0, event: str = "pull_request") -> Any:
+def listed(
+    number: int,
+    guid: str,
+    code: int,
+    minutes: int = 0,
+    event: str = "pull_request",
+    action: str = "opened",
+) -> Any:
     at = (NOON - timedelta(minutes=minutes)).isoformat().replace("+00:00", "Z")
     return {
         "id": number,
         "guid": guid,
         "delivered_at": at,
         "event": event,
+        "action": action,
         "status_code": code,
     }
 
@@ -40,6 +48,7 @@ def test_github_tells_what_never_got_through() -> None:
         listed(7, "lost", 502, 2),
         listed(6, "hopeless", 400, 3),
         listed(5, "push", 502, 4, event="push"),
+        listed(1, "no news", 502, 4, action="labeled"),
     ]
     second = [listed(4, "lost", 504, 5), listed(3, "forged", 401, 6), listed(2, "older", 502, 60)]
     link = '<https://api.github.com/x?cursor=v1_9%2F%2B&per_page=100>; rel="next"'
@@ -79,6 +88,8 @@ def test_an_endless_list_ends() -> None:
         ("synchronize", {"state": "closed", "head": {"sha": SHA}}, False),
         ("closed", {"state": "closed", "head": {"sha": SHA}}, True),
         ("closed", {"state": "open", "head": {"sha": SHA}}, False),
+        ("opened", {"state": "open", "draft": True, "head": {"sha": SHA}}, False),
+        ("edited", {"state": "open", "head": {"sha": SHA}}, False),
     ],
 )
 def test_github_is_asked_whether_it_still_holds(action: str, now: Any, holds: bool) -> None:
@@ -87,19 +98,29 @@ def test_github_is_asked_whether_it_still_holds(action: str, now: Any, holds: bo
     carry, asked = replies(answer(200, {"request": {"payload": told}}), answer(200, now))
     assert (7 if holds else None) == converse(github.holds(GITHUB, one), carry)
     assert asked[0].url.endswith("/hooks/2/deliveries/9")
+    told |= {"action": "edited", "changes": {"base": {"ref": {"from": "else"}}}}
+    based = {"state": "open", "head": {"sha": SHA}}
+    carry, _ = replies(answer(200, {"request": {"payload": told}}), answer(200, based))
+    assert 7 == converse(github.holds(GITHUB, one), carry), "another base is news"
     gone, _ = replies(answer(200, {"request": {"payload": None}}))
     assert converse(github.holds(GITHUB, one), gone) is None
     away, _ = replies(answer(200, {"request": {"payload": told}}), answer(404, {}))
     assert converse(github.holds(GITHUB, one), away) is None
 
 
-def event(number: int, key: str, status: str, minutes: int = 0, **more: Any) -> Any:
+def event(
+    number: int, key: str, status: str, minutes: int = 0, changes: Any = None, **more: Any
+) -> Any:
     at = (NOON - timedelta(minutes=minutes)).strftime("%Y-%m-%d %H:%M:%S UTC")
-    told = {"iid": 7, "action": "update", "updated_at": at, "last_commit": {"id": SHA}} | more
+    told = {"iid": 7, "action": "open", "updated_at": at, "last_commit": {"id": SHA}} | more
     return {
         "id": number,
         "request_headers": {"Idempotency-Key": key},
-        "request_data": {"object_kind": "merge_request", "object_attributes": told},
+        "request_data": {
+            "object_kind": "merge_request",
+            "object_attributes": told,
+            "changes": changes or {},
+        },
         "response_status": status,
     }
 
@@ -123,8 +144,31 @@ def test_gitlab_tells_what_never_got_through() -> None:
 
 
 @pytest.mark.parametrize(
+    ("more", "news"),
+    [
+        ({"action": "update", "oldrev": "2" * 40}, True),
+        ({"action": "update"}, False),
+        ({"action": "update", "changes": {"labels": {}}}, False),
+        ({"action": "update", "changes": {"target_branch": {"previous": "x"}}}, True),
+        ({"action": "update", "changes": {"draft": {"previous": True, "current": False}}}, True),
+        ({"action": "update", "changes": {"draft": {"previous": False}}}, False),
+        ({"action": "approved"}, False),
+        ({"action": "open", "draft": True}, False),
+        ({"action": "close", "draft": True}, True),
+    ],
+)
+def test_gitlabs_other_events_are_no_news(more: Any, news: bool) -> None:
+    """What would start nothing must not stand before what would."""
+    carry, _ = replies(
+        answer(200, [{"id": 2, "url": URL}]), answer(200, [event(2, "x", "500", **more)])
+    )
+    assert news == bool(converse(gitlab.failed(GITLAB, URL, NOON - timedelta(hours=1)), carry))
+
+
+@pytest.mark.parametrize(
     ("action", "now", "holds"),
     [
+        ("open", {"state": "opened", "draft": True, "sha": SHA}, False),
         ("open", {"state": "opened", "sha": SHA}, True),
         ("update", {"state": "opened", "sha": "2" * 40}, False),
         ("update", {"state": "merged", "sha": SHA}, False),
