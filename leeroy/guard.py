@@ -102,7 +102,7 @@ def look(conn: Connection, context: Context) -> str | None:
     text = kept.text if kept is not None else _NO_JOURNAL
     doubt = standing.doubted and frozen(conn)
     if doubt is None:
-        doubt = _doubt(conn, kept, found, now, standing, text)
+        doubt = _doubt(conn, kept, found, now, standing)
         if doubt is not None:
             _freeze(conn, context, doubt, text, kept)
     return doubt
@@ -114,11 +114,10 @@ def _doubt(
     found: Lineage,
     now: str | None,
     standing: Standing,
-    text: str,
 ) -> str | None:
-    if found.incarnation != now:
+    if not lineage.same(found.incarnation, now):
         return "the database was restored, copied or moved to another PostgreSQL"
-    if standing.cleared == text:
+    if standing.cleared is not None and _covers(standing.cleared, kept):
         return None
     if kept is None:
         if standing.journal is not None:
@@ -134,6 +133,14 @@ def _doubt(
             f"{kept.mark - found.mark} commits are missing"
         )
     return None
+
+
+def _covers(cleared: str, kept: Entry | None) -> bool:
+    """Whether what a person has thawed is this entry, or a later one of its era."""
+    if kept is None:
+        return cleared == _NO_JOURNAL
+    era, _, mark = cleared.partition("@")
+    return era == kept.era and mark.isdigit() and kept.mark <= int(mark)
 
 
 def _freeze(conn: Connection, context: Context, doubt: str, text: str, kept: Entry | None) -> None:

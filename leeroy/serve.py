@@ -21,6 +21,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import IO
 
@@ -31,7 +32,7 @@ from leeroy import config, context, guard, letters, shelf, standby
 from leeroy.catchup.loop import CatchUp
 from leeroy.config import Config
 from leeroy.db import schema
-from leeroy.db.engine import Database
+from leeroy.db.engine import Database, disk_trouble
 from leeroy.db.remotes import REMOTES
 from leeroy.errors import LeeroyError, Unavailable
 from leeroy.model import Clock
@@ -63,12 +64,13 @@ def serve(settings: Config, clock: Clock, on_ready: Callable[[str], None] = lamb
 
     Raises:
         Unavailable: The database or the address is not to be had, or another
-            server runs on the same data.
+            server runs on the same data, or on the same SQLite file.
     """
     _keep_to_ourselves()
     sys.setswitchinterval(_SWITCH_S)
-    standby.wait(_written(settings), settings.host, settings.port)
-    with _alone(settings.data):
+    readable = partial(disk_trouble, settings.database)
+    standby.wait(_written(settings), settings.host, settings.port, readable)
+    with _alone(settings.data), _alone_on_database(settings):
         return _Server(settings, clock, on_ready).run()
 
 
@@ -89,18 +91,35 @@ def _keep_to_ourselves() -> None:
 def _alone(data: Path) -> Iterator[IO[str]]:
     """One server for each data folder: its runs, and a SQLite file, are its own."""
     with (data / "serve.lock").open("a+", encoding="ascii") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as exc:
-            lock.seek(0)
-            who = lock.read().strip()
-            raise Unavailable(
-                f"another `leeroy serve` (process {who}) runs on {data}; stop it first"
-            ) from exc
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
+        _take(lock, str(data), "stop it first")
         yield lock
+
+
+def _take(lock: IO[str], what: str, remedy: str) -> None:
+    """Hold *lock* until it is closed; raises Unavailable, naming who holds it."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as exc:
+        lock.seek(0)
+        who = lock.read().strip()
+        text = f"another `leeroy serve` (process {who}) runs on {what}; {remedy}"
+        raise Unavailable(text) from exc
+    lock.truncate(0)
+    lock.write(str(os.getpid()))
+    lock.flush()
+
+
+@contextlib.contextmanager
+def _alone_on_database(settings: Config) -> Iterator[None]:
+    """One server for each SQLite file, also where another one has another data folder."""
+    url = sa.make_url(settings.database)
+    if url.get_backend_name() != "sqlite" or not url.database:
+        yield
+        return
+    file = Path(url.database).resolve()
+    with file.with_name(f"{file.name}.serve").open("a+", encoding="ascii") as lock:
+        _take(lock, f"the database {file}", "SQLite takes one server; PostgreSQL takes several")
+        yield
 
 
 class _Server:

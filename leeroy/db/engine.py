@@ -16,6 +16,7 @@ import queue
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
@@ -189,6 +190,24 @@ class Database:
         return Unavailable(f"the database {self.label} does not answer: {why.splitlines()[0]}")
 
 
+def disk_trouble(url: str) -> str | None:
+    """Why a SQLite file that is there cannot be read for its disk's sake; None when it can."""
+    parsed = sa.make_url(url)
+    file = Path(parsed.database or "")
+    if parsed.get_backend_name() != "sqlite" or not file.is_file():
+        return None
+    engine = sqlite_engine(parsed, "BEGIN")
+    try:
+        with engine.connect() as conn:
+            conn.exec_driver_sql("SELECT count(*) FROM sqlite_master").scalar()
+    except DBAPIError as exc:
+        if str(getattr(exc.orig, "sqlite_errorname", "")).startswith(_BROKEN_DISK):
+            return f"{file} cannot be read: {exc.orig}; see to its disk"
+    finally:
+        engine.dispose()
+    return None
+
+
 def label(url: sa.URL) -> str:
     """The database as messages name it, without its password."""
     if url.get_backend_name() == "sqlite":
@@ -245,7 +264,10 @@ def postgres_engine(url: sa.URL, size: int) -> Engine:
 
 
 _AGAIN = ("40P01", "40001", "23505")
-_FATAL = ("SQLITE_IOERR", "SQLITE_CORRUPT", "SQLITE_NOTADB")
+_AMBIGUOUS = ("SQLITE_IOERR",)
+"""Of a COMMIT: it may or may not have landed.  Before it nothing was promised, and nothing stored."""
+_FATAL = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
+_BROKEN_DISK = ("SQLITE_IOERR", "SQLITE_FULL", "SQLITE_READONLY", "SQLITE_CANTOPEN")
 
 
 class _SqliteWriter:
@@ -258,6 +280,7 @@ class _SqliteWriter:
         self._conn: Connection | None = None
         self._version: int | None = None
         self._noted: Any = None
+        self._committing = False
         self.listening = False
         self._thread = threading.Thread(target=self._loop, name="leeroy-writer", daemon=True)
         self._thread.start()
@@ -341,8 +364,9 @@ class _SqliteWriter:
         except Exception as exc:
             self._drop()
             orig = getattr(exc, "orig", exc)
-            if str(getattr(orig, "sqlite_errorname", "")).startswith(_FATAL):
-                # The commit may or may not have landed: only a fresh start can tell.
+            why = str(getattr(orig, "sqlite_errorname", ""))
+            if why.startswith(_FATAL) or (self._committing and why.startswith(_AMBIGUOUS)):
+                # Only a fresh start, which reads what the disk has, can tell.
                 self._database.broken = exc
                 if self._database.on_broken is not None:
                     self._database.on_broken(exc)
@@ -374,6 +398,7 @@ class _SqliteWriter:
             _refuse(future, self._database._unavailable(cause))
 
     def _commit(self, jobs: list[Job]) -> tuple[frozenset[str], list[tuple[Any, Exception | None]]]:
+        self._committing = False
         conn = self._open()
         conn.info.pop("touched", None)
         answers: list[tuple[Any, Exception | None]] = []
@@ -385,6 +410,7 @@ class _SqliteWriter:
                 for work, _ in jobs:
                     answers.append(self._behind_savepoint(conn, work))
             self._noted = conn.exec_driver_sql(BUMP).one()
+            self._committing = True
             transaction.commit()
         except BaseException as exc:
             transaction.rollback()
