@@ -16,7 +16,6 @@ import queue
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
-from pathlib import Path
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
@@ -190,24 +189,6 @@ class Database:
         return Unavailable(f"the database {self.label} does not answer: {why.splitlines()[0]}")
 
 
-def disk_trouble(url: str) -> str | None:
-    """Why a SQLite file that is there cannot be read for its disk's sake; None when it can."""
-    parsed = sa.make_url(url)
-    file = Path(parsed.database or "")
-    if parsed.get_backend_name() != "sqlite" or not file.is_file():
-        return None
-    engine = sqlite_engine(parsed, "BEGIN")
-    try:
-        with engine.connect() as conn:
-            conn.exec_driver_sql("SELECT count(*) FROM sqlite_master").scalar()
-    except DBAPIError as exc:
-        if str(getattr(exc.orig, "sqlite_errorname", "")).startswith(_BROKEN_DISK):
-            return f"{file} cannot be read: {exc.orig}; see to its disk"
-    finally:
-        engine.dispose()
-    return None
-
-
 def label(url: sa.URL) -> str:
     """The database as messages name it, without its password."""
     if url.get_backend_name() == "sqlite":
@@ -265,9 +246,8 @@ def postgres_engine(url: sa.URL, size: int) -> Engine:
 
 _AGAIN = ("40P01", "40001", "23505")
 _AMBIGUOUS = ("SQLITE_IOERR",)
-"""Of a COMMIT: it may or may not have landed.  Before it nothing was promised, and nothing stored."""
+"""Of a COMMIT: it may or may not have landed.  Before it, nothing was stored or promised."""
 _FATAL = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
-_BROKEN_DISK = ("SQLITE_IOERR", "SQLITE_FULL", "SQLITE_READONLY", "SQLITE_CANTOPEN")
 
 
 class _SqliteWriter:

@@ -98,7 +98,7 @@ def test_a_database_that_cannot_be_read_at_the_start(leeroy: Leeroy) -> None:
         with injected(leeroy.process.pid, "pread64:error=EIO", paths=files(leeroy)):
             gate.touch()
             said = "leeroy.db cannot be read: disk I/O error; see to its disk"
-            until(lambda: said in leeroy.log.read_text(), 30)
+            until(lambda: said in leeroy.log.read_text(), 60)
             assert not starting.done()
         starting.result(60)
     assert "the disk takes something again" in leeroy.log.read_text()
