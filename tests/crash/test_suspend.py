@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import struct
 import subprocess
 from datetime import datetime
 from pathlib import Path
@@ -29,7 +30,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_suspend_in_the_grace_period(leeroy: Leeroy, library: Path, seconds: int) -> None:
     """Ten minutes: announced again, and the period runs in full.  Two hours: held, for it is stale."""
     clock = leeroy.folder / "asleep"
-    clock.write_text("0")
+    clock.write_bytes(struct.pack("l", 0))
     with json_sink() as sink:
         leeroy.env |= {"OPS": sink.url, "LD_PRELOAD": str(library), "ASLEEP": str(clock)}
         leeroy.pipeline(
@@ -42,7 +43,8 @@ def test_a_suspend_in_the_grace_period(leeroy: Leeroy, library: Path, seconds: i
         until(lambda: leeroy.build(build)["deploy_at"], 10)
         assert leeroy.process is not None
         leeroy.process.send_signal(signal.SIGSTOP)
-        clock.write_text(str(seconds))
+        with clock.open("r+b") as stream:  # it is looked at where it lies
+            stream.write(struct.pack("l", seconds))
         leeroy.process.send_signal(signal.SIGCONT)
         if seconds > 3600:
             until(lambda: "stale" in leeroy.ask("why", id=build)["why"], 10)
