@@ -146,14 +146,16 @@ def clear(conn: Connection) -> None:
     A person has looked: every journal that was doubted counts no more.
 
     Hosts in good standing go along into the next era: their journals are of
-    this one, and not ahead of it.  Any other host has yet to say what it knows.
+    this one, and not ahead of it.  Any other host has yet to say what it knows;
+    so has every one after a move to another incarnation, for none has seen it.
     """
     found = get(conn)
-    conn.execute(
-        update(hosts)
-        .where(hosts.c.doubted.is_(None), hosts.c.journal == found.era)
-        .values(cleared=f"{found.era}@{found.mark}", journal=None)
-    )
+    if same(found.incarnation, incarnation(conn)):
+        conn.execute(
+            update(hosts)
+            .where(hosts.c.doubted.is_(None), hosts.c.journal == found.era)
+            .values(cleared=f"{found.era}@{found.mark}", journal=None)
+        )
     conn.execute(
         update(hosts)
         .where(hosts.c.doubted.is_not(None))
