@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable
 from datetime import datetime
 from typing import Any
 
+import sqlalchemy as sa
 from sqlalchemy import Connection, Row, func, select, update
 
 from leeroy.db.alarm_tables import alarms
@@ -103,3 +104,10 @@ def next_due(conn: Connection) -> datetime | None:
     """When the next one is to be tried."""
     statement = select(func.min(alarms.c.next_try_at)).where(_WAITS, alarms.c.claimed_by.is_(None))
     return conn.execute(statement).scalar()
+
+
+def trouble(conn: Connection) -> list[tuple[Alarm, str | None]]:
+    """The alarms that were given up, and those that fail, with the last error; newest first."""
+    failing = sa.or_(alarms.c.state == "dead", sa.and_(_WAITS, alarms.c.attempts > 0))
+    statement = select(alarms).where(failing).order_by(alarms.c.id.desc()).limit(20)
+    return [(_alarm_of(row), row.last_error) for row in conn.execute(statement)]

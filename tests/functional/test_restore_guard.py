@@ -110,6 +110,8 @@ def test_people_are_told_of_a_freeze_once(leeroy: Leeroy) -> None:
         [message] = until(lambda: told(house), 20)
         assert "older than this host knows it" in message["message"]
         assert "leeroy thaw --all" in message["message"] and leeroy.url in message["message"]
+        troubled = "everything is frozen” does not reach "
+        until(lambda: troubled in leeroy.cli("doctor", check=False).stdout, 20)
         leeroy.restart()
         shop.up()
         until(lambda: told(shop), 30, "a target that was away hears of it, too")
