@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import queue
+import sqlite3
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
@@ -20,7 +21,7 @@ from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy import Connection, Engine, event
-from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 from sqlalchemy.exc import TimeoutError as NoConnection
 
 from leeroy.db.lineage import BUMP
@@ -213,9 +214,17 @@ def sqlite_engine(url: sa.URL, begin: str) -> Engine:
 
     @event.listens_for(engine, "begin")
     def start(conn: Connection) -> None:
-        conn.exec_driver_sql(begin)
+        try:
+            _driver(conn).execute(begin)
+        except sqlite3.Error as exc:
+            raise OperationalError(begin, None, exc) from exc
 
     return engine
+
+
+def _driver(conn: Connection) -> Any:
+    """SQLite's own connection, for the statements that stand around each piece of work."""
+    return conn.connection.driver_connection
 
 
 def postgres_engine(url: sa.URL, size: int) -> Engine:
@@ -301,9 +310,7 @@ class _SqliteWriter:
         """Whether another process committed since the last look (`PRAGMA data_version`)."""
         try:
             conn = self._open()
-            cursor = conn.connection.dbapi_connection.cursor()  # type: ignore[union-attr]
-            version = cursor.execute("PRAGMA data_version").fetchone()[0]
-            cursor.close()
+            version = _driver(conn).execute("PRAGMA data_version").fetchone()[0]
         except Exception:
             self._drop()
             return
@@ -378,7 +385,7 @@ class _SqliteWriter:
         conn.info.pop("touched", None)
         answers: list[tuple[Any, Exception | None]] = []
         transaction = conn.begin()
-        raw: Any = conn.connection.driver_connection
+        raw = _driver(conn)
         before = raw.total_changes
         try:
             if len(jobs) == 1:
@@ -388,7 +395,7 @@ class _SqliteWriter:
                     answers.append(self._behind_savepoint(conn, work))
             if raw.total_changes != before:
                 # Most looks of the loop decide nothing: they cost no write to the disk.
-                self._noted = conn.exec_driver_sql(BUMP).one()
+                self._noted = raw.execute(BUMP).fetchall()[0]
             transaction.commit()
         except BaseException as exc:
             transaction.rollback()
@@ -402,8 +409,7 @@ class _SqliteWriter:
 
     @staticmethod
     def _behind_savepoint(conn: Connection, work: Work[Any]) -> tuple[Any, Exception | None]:
-        # Straight to the driver: three statements around each piece of work count.
-        execute = conn.connection.driver_connection.execute  # type: ignore[union-attr]
+        execute = _driver(conn).execute
         execute("SAVEPOINT work")
         try:
             value = work(conn)
