@@ -25,7 +25,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 from sqlalchemy.exc import TimeoutError as NoConnection
 
 from leeroy.db.lineage import BUMP
-from leeroy.errors import LeeroyError, Unavailable
+from leeroy.errors import Unavailable
 from leeroy.journal import Journal
 
 log = logging.getLogger(__name__)
@@ -254,7 +254,9 @@ def postgres_engine(url: sa.URL, size: int) -> Engine:
 
 
 _AGAIN = ("40P01", "40001", "23505")
-_FATAL = ("SQLITE_IOERR", "SQLITE_CORRUPT", "SQLITE_NOTADB")
+_AMBIGUOUS = ("SQLITE_IOERR",)
+"""Of a COMMIT: it may or may not have landed.  Before it, nothing was stored or promised."""
+_FATAL = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
 
 
 class _SqliteWriter:
@@ -267,6 +269,7 @@ class _SqliteWriter:
         self._conn: Connection | None = None
         self._version: int | None = None
         self._noted: Any = None
+        self._committing = False
         self.listening = False
         self._thread = threading.Thread(target=self._loop, name="leeroy-writer", daemon=True)
         self._thread.start()
@@ -348,8 +351,9 @@ class _SqliteWriter:
         except Exception as exc:
             self._drop()
             orig = getattr(exc, "orig", exc)
-            if str(getattr(orig, "sqlite_errorname", "")).startswith(_FATAL):
-                # The commit may or may not have landed: only a fresh start can tell.
+            why = str(getattr(orig, "sqlite_errorname", ""))
+            if why.startswith(_FATAL) or (self._committing and why.startswith(_AMBIGUOUS)):
+                # Only a fresh start, which reads what the disk has, can tell.
                 self._database.broken = exc
                 if self._database.on_broken is not None:
                     self._database.on_broken(exc)
@@ -381,6 +385,7 @@ class _SqliteWriter:
             _refuse(future, self._database._unavailable(cause))
 
     def _commit(self, jobs: list[Job]) -> tuple[frozenset[str], list[tuple[Any, Exception | None]]]:
+        self._committing = False
         conn = self._open()
         conn.info.pop("touched", None)
         answers: list[tuple[Any, Exception | None]] = []
@@ -396,13 +401,13 @@ class _SqliteWriter:
             if raw.total_changes != before:
                 # Most looks of the loop decide nothing: they cost no write to the disk.
                 self._noted = raw.execute(BUMP).fetchall()[0]
+            self._committing = True
             transaction.commit()
         except BaseException as exc:
             transaction.rollback()
             self._noted = None
-            if len(jobs) == 1 and isinstance(exc, LeeroyError | AssertionError | ValueError):
-                return frozenset(), [(None, exc)]
-            if len(jobs) == 1 and isinstance(exc, Exception) and not isinstance(exc, DBAPIError):
+            database = isinstance(exc, DBAPIError | sqlite3.Error)
+            if len(jobs) == 1 and isinstance(exc, Exception) and not database:
                 return frozenset(), [(None, exc)]
             raise
         return frozenset(conn.info.pop("touched", ())), answers

@@ -54,7 +54,8 @@ def record(conn: Connection, context: Context, end: End) -> list[Act]:
         _set_aside(conn, context, build, step, end)
         return []
     if end.run is Run.lost:
-        return _lost(conn, context, build, step, "its supervisor died and nobody saw its end")
+        seen = end.trouble or "its supervisor died and nobody saw its end"
+        return _lost(conn, context, build, step, seen)
     if end.run is Run.absent and guard.frozen(conn) is not None:
         # Its directory may have gone when its end was recorded, in the time that is lost.
         reason = "the database is older than its run, so nobody knows its end"
