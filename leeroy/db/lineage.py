@@ -13,7 +13,7 @@ BUMP = (
     "UPDATE lineage SET mark = mark + 1 RETURNING era, mark,"
     " (SELECT CAST(value AS INTEGER) FROM settings WHERE key = 'last_build')"
 )
-"""SQLite: part of every commit."""
+"""SQLite: part of every commit that changed something."""
 
 
 @dataclass(frozen=True)
