@@ -8,6 +8,8 @@ from pathlib import Path
 
 from bench import limits, server
 
+ROUNDS = 3
+"""A throughput is the best of so many: what else the machine does only takes away."""
 WHAT = "{:<44}{:>12}{:>14}   {}"
 
 
@@ -52,7 +54,7 @@ def main() -> None:
             )
             floor = fork_ms + 3 * commit_ms
             row("trigger to finished (p50)", finished, "ms", "<= 16", f"{finished / floor:.1f} x")
-            rate = server.builds_per_second(served)
+            rate = max(server.builds_per_second(served) for _ in range(ROUNDS))
             row(
                 "trivial builds, 2 slots",
                 rate,
@@ -65,7 +67,7 @@ def main() -> None:
             row("100 MB of output", took, "s", "<= 3", f"{took * pipe / 100:.1f} x a pipe")
             row("... more memory meanwhile", more, "MB", "<= 60", "")
             # The last one: the builds it makes would keep the slots busy (nothing to clone).
-            rate = server.hooks(served)
+            rate = server.hooks(served, ROUNDS)
             row(
                 "hooks, 16 connections",
                 rate,

@@ -53,7 +53,7 @@ def bare_hooks(folder: Path, request: Callable[[int], bytes], count: int = 4000)
     try:
         assert process.stdout is not None
         process.stdout.readline()
-        return hooks_per_second(port, request, count)
+        return hooks_per_second(port, request, range(count))
     finally:
         process.kill()
         process.wait()

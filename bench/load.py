@@ -10,9 +10,9 @@ from collections.abc import Callable
 CONNECTIONS = 16
 
 
-def hooks_per_second(port: int, request: Callable[[int], bytes], count: int) -> float:
+def hooks_per_second(port: int, request: Callable[[int], bytes], numbers: range) -> float:
     """How many requests per second are answered with 2xx; every one must be."""
-    numbers = iter(range(count))
+    left = iter(numbers)
     lock = threading.Lock()
     wrong: list[bytes] = []
 
@@ -21,7 +21,7 @@ def hooks_per_second(port: int, request: Callable[[int], bytes], count: int) -> 
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         while True:
             with lock:
-                number = next(numbers, None)
+                number = next(left, None)
             if number is None:
                 break
             connection.sendall(request(number))
@@ -38,8 +38,8 @@ def hooks_per_second(port: int, request: Callable[[int], bytes], count: int) -> 
         thread.join()
     took = time.perf_counter() - started
     if wrong:
-        raise SystemExit(f"{len(wrong)} of {count} were refused: {wrong[0]!r}")
-    return count / took
+        raise SystemExit(f"{len(wrong)} of {len(numbers)} were refused: {wrong[0]!r}")
+    return len(numbers) / took
 
 
 def answer(connection: socket.socket) -> bytes:

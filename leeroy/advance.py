@@ -233,7 +233,8 @@ def _tell(conn: Connection, build: Build, event: Event, house: Sequence[Target])
     if event.seq == 1 and build.fork and build.approved_by is None:
         # Only a person lets it start, so whoever is asked about deploys is asked here, too.
         targets += listeners(build, State.deploy_pending, house)
-    if event.seq > 1 and (event.to_state.over or event.to_state is State.interrupted):
+    ended = event.to_state.over or event.to_state is State.interrupted
+    if ended and build.environment is not None:
         # Whoever was told that a deploy is coming is also told how it ended.
         targets += outbox.announced_to(conn, build.id)
     outbox.add(conn, event, targets, urgent=event.to_state is State.deploy_pending)

@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 from leeroy import check, guard, pushes, replay, shelf, views
 from leeroy.config import Config, Secrets, load
 from leeroy.context import Context, host_name, make
-from leeroy.db import deploys, house, lineage, outbox, reports, schema
+from leeroy.db import alarms, deploys, house, lineage, outbox, reports, schema
 from leeroy.db.engine import Database
 from leeroy.errors import ConfigError, LeeroyError
 from leeroy.model import Clock
@@ -95,7 +95,11 @@ def _database(conn: Connection, context: Context, label: str) -> list[Line]:
         name = views.target_name(notice.target)
         text = f"a notice of build {notice.build_id} to {name} {state}: {notice.last_error}"
         found.append(Line(False, text))
-    if not trouble:
+    unheard = alarms.trouble(conn)
+    for alarm, error in unheard:
+        name = views.target_name(alarm.target)
+        found.append(Line(False, f"“{alarm.title}” does not reach {name}: {error}"))
+    if not trouble and not unheard:
         found.append(Line(True, "no notice is in trouble"))
     found += _reports(conn)
     for place in deploys.everywhere(conn):

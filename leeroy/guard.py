@@ -18,11 +18,14 @@ from secrets import token_hex
 
 from sqlalchemy import Connection
 
+from leeroy import pipelines
 from leeroy.context import Context
-from leeroy.db import deploys, house, lineage, steps
+from leeroy.db import alarms, deploys, house, lineage, steps
 from leeroy.db.engine import Database
 from leeroy.db.lineage import Lineage, Standing
+from leeroy.errors import ConfigError
 from leeroy.journal import Entry
+from leeroy.model import State
 
 log = logging.getLogger(__name__)
 
@@ -102,7 +105,7 @@ def look(conn: Connection, context: Context) -> str | None:
     text = kept.text if kept is not None else _NO_JOURNAL
     doubt = standing.doubted and frozen(conn)
     if doubt is None:
-        doubt = _doubt(conn, kept, found, now, standing, text)
+        doubt = _doubt(conn, kept, found, now, standing)
         if doubt is not None:
             _freeze(conn, context, doubt, text, kept)
     return doubt
@@ -114,11 +117,10 @@ def _doubt(
     found: Lineage,
     now: str | None,
     standing: Standing,
-    text: str,
 ) -> str | None:
-    if found.incarnation != now:
+    if not lineage.same(found.incarnation, now):
         return "the database was restored, copied or moved to another PostgreSQL"
-    if standing.cleared == text:
+    if standing.cleared is not None and _covers(standing.cleared, kept):
         return None
     if kept is None:
         if standing.journal is not None:
@@ -136,7 +138,16 @@ def _doubt(
     return None
 
 
+def _covers(cleared: str, kept: Entry | None) -> bool:
+    """Whether what a person has thawed is this entry, or a later one of its era."""
+    if kept is None:
+        return cleared == _NO_JOURNAL
+    era, _, mark = cleared.partition("@")
+    return era == kept.era and mark.isdigit() and kept.mark <= int(mark)
+
+
 def _freeze(conn: Connection, context: Context, doubt: str, text: str, kept: Entry | None) -> None:
+    known = frozen(conn) is not None
     deploys.ensure_every(conn)
     every = deploys.lock_all(conn)[0]
     unknown = unknown_runs(conn, context.config.data)
@@ -158,6 +169,9 @@ def _freeze(conn: Connection, context: Context, doubt: str, text: str, kept: Ent
         frozen_except=None,
     )
     house.note(conn, context.clock.now(), WHO, "freeze", "/*", reason)
+    if not known:
+        title = f"Leeroy on {context.host_name}: everything is frozen"
+        alarms.add(conn, context.clock.now(), _listeners(conn, context), title, reason)
     lineage.stand(conn, context.host_id, doubted=text)
     # Numbers that builds of the lost time had are not given again: links, keys and artifacts of
     # those are still about.
@@ -167,6 +181,17 @@ def _freeze(conn: Connection, context: Context, doubt: str, text: str, kept: Ent
     if highest > lineage.last_build(conn):
         lineage.skip_builds(conn, highest)
     log.error("everything is frozen: %s", reason)
+
+
+def _listeners(conn: Connection, context: Context) -> list[str]:
+    """Everybody who is told when a deploy waits for people; an author is nobody here."""
+    every = list(context.house)
+    for kept in house.shelf(conn).values():
+        if kept.present and kept.text is not None:
+            with contextlib.suppress(ConfigError):  # what an older version accepted
+                every += pipelines.parse(kept.text, name=kept.name, file=kept.name).notify
+    asked = (State.deploy_pending, State.interrupted)
+    return [t.to for t in every if t.to != "author" and any(t.hears(state) for state in asked)]
 
 
 def _highest(data: Path) -> int:

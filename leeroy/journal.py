@@ -15,7 +15,8 @@ import fcntl
 import hashlib
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 NAME = "journal"
@@ -100,7 +101,7 @@ class Journal:
 
     @staticmethod
     def _put(fd: int, number: int, entry: Entry) -> None:
-        body = json.dumps([number, asdict(entry)])
+        body = json.dumps([number, vars(entry)])
         check = hashlib.sha256(body.encode()).hexdigest()[:16]
         slot = f"{check} {body}".encode().ljust(_SLOT - 1) + b"\n"
         assert len(slot) == _SLOT, "an entry of the journal is longer than its slot"
@@ -108,10 +109,15 @@ class Journal:
 
     @staticmethod
     def _entries(content: bytes) -> list[tuple[int, str, Entry]]:
-        found = []
-        for at in (0, _SLOT):
-            check, _, body = content[at : at + _SLOT].strip().partition(b" ")
-            if check and check.decode("ascii", "replace") == hashlib.sha256(body).hexdigest()[:16]:
-                number, entry = json.loads(body)
-                found.append((int(number), check.decode(), Entry(**entry)))
-        return found
+        slots = (_whole(content[at : at + _SLOT]) for at in (0, _SLOT))
+        return [slot for slot in slots if slot is not None]
+
+
+@lru_cache(maxsize=4)
+def _whole(slot: bytes) -> tuple[int, str, Entry] | None:
+    """What a slot holds; None when it is torn.  Of two slots one is as it was the last time."""
+    check, _, body = slot.strip().partition(b" ")
+    if not check or check.decode("ascii", "replace") != hashlib.sha256(body).hexdigest()[:16]:
+        return None
+    number, entry = json.loads(body)
+    return int(number), check.decode(), Entry(**entry)

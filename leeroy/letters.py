@@ -41,12 +41,12 @@ def stop_key(conn: Connection) -> bytes:
     return bytes.fromhex(found)
 
 
-def resolver(context: Context) -> Callable[[str, Build], str | None]:
+def resolver(context: Context) -> Callable[[str, Build | None], str | None]:
     """What makes a target's name an Apprise address; None when there is nobody to tell."""
 
-    def resolve(target: str, build: Build) -> str | None:
+    def resolve(target: str, build: Build | None) -> str | None:
         if target == "author":
-            if context.config.mail is None:
+            if context.config.mail is None or build is None:
                 return None
             mail = _value(context, context.config.mail)
             return targets.author(mail, build.author_email)

@@ -419,6 +419,19 @@ class Notice:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Alarm:
+    """What one target is told that is no move of a build; as a `Notice`, with its words."""
+
+    id: int
+    title: str
+    body: str
+    target: str
+    attempts: int
+    accepted: tuple[str, ...]
+    created_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
 class Report:
     """
     What one thing on a forge is to show, and whether it does.

@@ -21,16 +21,17 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import IO
 
 import sqlalchemy as sa
 import uvicorn
 
-from leeroy import config, context, guard, letters, shelf, standby
+from leeroy import alarms, config, context, guard, letters, shelf, standby
 from leeroy.catchup.loop import CatchUp
 from leeroy.config import Config
-from leeroy.db import schema
+from leeroy.db import disk, schema
 from leeroy.db.engine import Database
 from leeroy.db.remotes import REMOTES
 from leeroy.errors import LeeroyError, Unavailable
@@ -63,12 +64,13 @@ def serve(settings: Config, clock: Clock, on_ready: Callable[[str], None] = lamb
 
     Raises:
         Unavailable: The database or the address is not to be had, or another
-            server runs on the same data.
+            server runs on the same data, or on the same SQLite file.
     """
     _keep_to_ourselves()
     sys.setswitchinterval(_SWITCH_S)
-    standby.wait(_written(settings), settings.host, settings.port)
-    with _alone(settings.data):
+    readable = partial(disk.trouble, settings.database)
+    standby.wait(_written(settings), settings.host, settings.port, readable)
+    with _alone(settings.data), _alone_on_database(settings):
         return _Server(settings, clock, on_ready).run()
 
 
@@ -89,18 +91,35 @@ def _keep_to_ourselves() -> None:
 def _alone(data: Path) -> Iterator[IO[str]]:
     """One server for each data folder: its runs, and a SQLite file, are its own."""
     with (data / "serve.lock").open("a+", encoding="ascii") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as exc:
-            lock.seek(0)
-            who = lock.read().strip()
-            raise Unavailable(
-                f"another `leeroy serve` (process {who}) runs on {data}; stop it first"
-            ) from exc
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
+        _take(lock, str(data), "stop it first")
         yield lock
+
+
+def _take(lock: IO[str], what: str, remedy: str) -> None:
+    """Hold *lock* until it is closed; raises Unavailable, naming who holds it."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as exc:
+        lock.seek(0)
+        who = lock.read().strip()
+        text = f"another `leeroy serve` (process {who}) runs on {what}; {remedy}"
+        raise Unavailable(text) from exc
+    lock.truncate(0)
+    lock.write(str(os.getpid()))
+    lock.flush()
+
+
+@contextlib.contextmanager
+def _alone_on_database(settings: Config) -> Iterator[None]:
+    """One server for each SQLite file, also where another one has another data folder."""
+    url = sa.make_url(settings.database)
+    if url.get_backend_name() != "sqlite" or not url.database:
+        yield
+        return
+    file = Path(url.database).resolve()
+    with file.with_name(f"{file.name}.serve").open("a+", encoding="ascii") as lock:
+        _take(lock, f"the database {file}", "SQLite takes one server; PostgreSQL takes several")
+        yield
 
 
 class _Server:
@@ -116,6 +135,7 @@ class _Server:
         self._stop: asyncio.Event | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._sender: Sender | None = None
+        self._alarms: Sender | None = None
         self._scheduler: Scheduler | None = None
         self._reporter: Reporter | None = None
         self._catch_up: CatchUp | None = None
@@ -178,6 +198,9 @@ class _Server:
         outbox = letters.DatabaseOutbox(database, self._context, key)
         await outbox.release()
         self._sender = Sender(outbox, letters.resolver(self._context), self._clock)
+        alarming = alarms.DatabaseAlarms(database, self._context)
+        await alarming.release()
+        self._alarms = Sender(alarming, letters.resolver(self._context), self._clock)
         site = Site(
             database=database,
             context=self._context,
@@ -204,6 +227,7 @@ class _Server:
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._stop.set)
         sending = asyncio.create_task(self._sender.run())
+        alarmed = asyncio.create_task(self._alarms.run())
         watching = threading.Thread(
             target=self._watch_pipelines, args=(database,), name="pipelines", daemon=True
         )
@@ -225,14 +249,16 @@ class _Server:
         self._closing.set()
         web.should_exit = True
         sending.cancel()
+        alarmed.cancel()
         with contextlib.suppress(asyncio.CancelledError, Exception):
-            await asyncio.wait_for(asyncio.gather(sending, return_exceptions=True), 2)
+            await asyncio.wait_for(asyncio.gather(sending, alarmed, return_exceptions=True), 2)
         with contextlib.suppress(TimeoutError, asyncio.CancelledError):
             await asyncio.wait_for(web.shutdown(sockets=None), 2)
         serving.cancel()
         stopping.cancel()
         await asyncio.gather(serving, stopping, return_exceptions=True)
         await self._sender.close()
+        await self._alarms.close()
 
     # --- called from other threads
 
@@ -248,9 +274,10 @@ class _Server:
             self._reporter.wake()
         if REMOTES in touched and self._catch_up is not None:
             self._catch_up.doubt()
-        if "outbox" in touched and self._loop is not None and self._sender is not None:
-            with contextlib.suppress(RuntimeError):  # the loop is closed: we stop
-                self._loop.call_soon_threadsafe(self._sender.wake)
+        for what, sender in (("outbox", self._sender), ("alarms", self._alarms)):
+            if what in touched and self._loop is not None and sender is not None:
+                with contextlib.suppress(RuntimeError):  # the loop is closed: we stop
+                    self._loop.call_soon_threadsafe(sender.wake)
 
     def _missed(self) -> None:
         if self._catch_up is not None:

@@ -19,6 +19,7 @@ from sqlalchemy import Connection
 from leeroy import pipelines
 from leeroy.context import Context
 from leeroy.db import deploys, house
+from leeroy.db.house import Shelved
 from leeroy.errors import ConfigError, NotFound
 from leeroy.pipelines import Pipeline
 
@@ -108,23 +109,34 @@ def current(conn: Connection) -> Mapping[str, Pipeline]:
     """Every pipeline in force, by name."""
     found: dict[str, Pipeline] = {}
     for name, shelved in house.shelf(conn).items():
-        if shelved.present and shelved.text is not None:
-            try:
-                found[name] = pipelines.parse(shelved.text, name=name, file=f"{name}.toml")
-            except ConfigError:
-                # An older version understood it; the file is read again at the next start.
-                log.warning("pipeline %s: this version does not understand its last text", name)
+        pipeline = _usable(shelved)
+        if pipeline is not None:
+            found[name] = pipeline
     return found
+
+
+def _usable(shelved: Shelved) -> Pipeline | None:
+    """The pipeline in force of what the database remembers; None where there is none."""
+    name = shelved.name
+    if not shelved.present or shelved.text is None:
+        return None
+    try:
+        return pipelines.parse(shelved.text, name=name, file=f"{name}.toml")
+    except ConfigError:
+        # An older version understood it; the file is read again at the next start.
+        log.warning("pipeline %s: this version does not understand its last text", name)
+        return None
 
 
 def get(conn: Connection, name: str) -> Pipeline:
     """The pipeline in force; raises NotFound, with what may have been meant."""
-    known = current(conn)
-    if name in known:
-        return known[name]
-    shelved = house.shelf(conn).get(name)
+    shelved = house.shelved(conn, name)
+    pipeline = None if shelved is None else _usable(shelved)
+    if pipeline is not None:
+        return pipeline
     if shelved is not None and shelved.present and shelved.mistakes is not None:
         raise NotFound(f"pipeline {name} is broken and never worked:\n{shelved.mistakes}")
+    known = current(conn)
     near = difflib.get_close_matches(name, known, 1)
     hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(known) or 'none'}"
     raise NotFound(f"there is no pipeline {name!r}; {hint}")

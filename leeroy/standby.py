@@ -12,7 +12,7 @@ import logging
 import os
 import socket
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 log = logging.getLogger(__name__)
@@ -22,21 +22,23 @@ _ROOM = 256 << 10
 """What SQLite needs to open a database (its index of the WAL), and some frames."""
 
 
-def wait(folders: Sequence[Path], host: str, port: int) -> None:
+def wait(
+    folders: Sequence[Path], host: str, port: int, also: Callable[[], str | None] = lambda: None
+) -> None:
     """
-    Return once every folder can be written, durably.
+    Return once every folder can be written, durably, and *also* names no other trouble.
 
     Until then whoever asks at *host* and *port* is answered 503 with the
     reason.  Nothing is changed by it but a file that is removed again.
     """
-    why = trouble(folders)
+    why = trouble(folders) or also()
     if why is None:
         return
     reason = [why]
     log.error("waiting: %s", why)
     pause = threading.Event()
     with _answering(host, port, reason):
-        while (why := trouble(folders)) is not None:
+        while (why := trouble(folders) or also()) is not None:
             if why != reason[0]:
                 log.error("waiting: %s", why)
             reason[0] = why

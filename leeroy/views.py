@@ -185,9 +185,11 @@ def _pending(conn: Connection, context: Context, build: Build) -> str:
     unseen = _unseen(conn, context)
     if unseen is not None:
         return unseen if wait is None else f"{wait.sentence}; and {unseen}"
+    if room is not None and (wait is None or wait.gate == "grace"):
+        return room  # no grace period begins or ends while nothing may start
     if wait is not None:
         return wait.sentence
-    return room or "every gate is open; it starts at once"
+    return "every gate is open; it starts at once"
 
 
 def _unseen(conn: Connection, context: Context) -> str | None:

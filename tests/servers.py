@@ -30,7 +30,8 @@ class Leeroy:
     One installation: settings, pipelines, data, and the server when it is started.
 
     `world` is where scripts under test leave marks; `ask` speaks to the server
-    as an admin, `cli` runs the program on the configured database.
+    as an admin, `cli` runs the program on the configured database.  `wrap` is
+    put before the server's command, and must execute it in its own place.
     """
 
     def __init__(self, folder: Path, database: str | None = None, **settings: Any) -> None:
@@ -43,6 +44,7 @@ class Leeroy:
             self.settings["database"] = database
         self.settings |= settings
         self.env: dict[str, str] = {"SHOP_HOOK": SECRET}
+        self.wrap: list[str] = []
         self.process: subprocess.Popen[bytes] | None = None
         self.url = ""
         self.token = ""
@@ -92,7 +94,7 @@ run = '''{deploy}'''
         self.write_settings()
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "leeroy", "serve"],
+                [*self.wrap, sys.executable, "-m", "leeroy", "serve"],
                 cwd=self.folder,
                 env=self.environment(),
                 stdout=subprocess.PIPE,

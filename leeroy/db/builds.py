@@ -19,6 +19,10 @@ _FIELDS = tuple(column.name for column in builds.columns)
 _ALL = select(builds)
 _GET = _ALL.where(builds.c.id == bindparam("id"))
 _LOCK = _GET.with_for_update()
+_OF_RUN = _ALL.where(
+    builds.c.id
+    == select(steps.c.build_id).where(steps.c.run_id == bindparam("run")).scalar_subquery()
+).with_for_update()
 _INSERT = builds.insert()
 _SLOTS = select(builds.c.slot).where(
     builds.c.state == State.building, builds.c.host == bindparam("host")
@@ -29,6 +33,12 @@ _QUEUED = (
     .order_by(builds.c.id)
     .limit(bindparam("limit"))
     .with_for_update(skip_locked=True)
+)
+_BUILDING = (
+    select(builds.c.id)
+    .where(builds.c.state == State.building)
+    .order_by(builds.c.id)
+    .limit(bindparam("limit"))
 )
 _EVENT = events.insert()
 
@@ -55,15 +65,21 @@ def next_id(conn: Connection) -> int:
 
 def add(conn: Connection, **values: Any) -> Build:
     """A new queued build with its first event still to be added; *values* are its columns."""
-    row: dict[str, Any] = dict.fromkeys(_FIELDS) | values
-    conn.execute(_INSERT, row)
+    conn.execute(_INSERT, values)
     touch(conn, "builds")
+    row: dict[str, Any] = dict.fromkeys(_FIELDS) | values
     return Build(**row)
 
 
 def get(conn: Connection, build_id: int, *, lock: bool = False) -> Build | None:
     """The build; with *lock* nobody else may write it before this transaction ends."""
     row = conn.execute(_LOCK if lock else _GET, {"id": build_id}).first()
+    return None if row is None else build_of(row)
+
+
+def of_run(conn: Connection, run_id: str) -> Build | None:
+    """The build that is executed in that run directory; nobody else writes it meanwhile."""
+    row = conn.execute(_OF_RUN, {"run": run_id}).first()
     return None if row is None else build_of(row)
 
 
@@ -239,8 +255,7 @@ def slots_taken(conn: Connection, host: str) -> set[int]:
 
 def building_ids(conn: Connection, limit: int) -> list[int]:
     """Some of the builds that are building, the oldest first."""
-    statement = select(builds.c.id).where(builds.c.state == State.building)
-    return list(conn.execute(statement.order_by(builds.c.id).limit(limit)).scalars())
+    return list(conn.execute(_BUILDING, {"limit": limit}).scalars())
 
 
 def running_of(conn: Connection, pipeline: str) -> int:

@@ -9,6 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Connection, Row, select, update
 
+from leeroy.db import upserts
 from leeroy.db.builds import get as find_build
 from leeroy.db.engine import touch
 from leeroy.db.tables import builds, deploys, environments
@@ -16,6 +17,8 @@ from leeroy.model import Build, Deploy, Environment, State
 
 EVERY = ("", "*")
 """The row of `environments` whose freeze holds all of them, those to come included."""
+
+_ENSURE = upserts.prepared(environments, lambda insert: insert.on_conflict_do_nothing())
 
 
 def deploy_of(row: Row[Any]) -> Deploy:
@@ -91,27 +94,15 @@ def ensure(conn: Connection, pipeline: str, locks: Iterable[tuple[str, str]]) ->
     }
     for name, lock in locks:
         if name not in known:
-            conn.execute(
-                _insert_or_ignore(conn), {"pipeline": pipeline, "name": name, "lock": lock}
-            )
+            conn.execute(_ENSURE(conn), {"pipeline": pipeline, "name": name, "lock": lock})
         elif known[name] != lock:
             change(conn, pipeline, name, lock=lock)
-
-
-def _insert_or_ignore(conn: Connection) -> Any:
-    if conn.dialect.name == "sqlite":
-        from sqlalchemy.dialects.sqlite import insert as sqlite_insert
-
-        return sqlite_insert(environments).on_conflict_do_nothing()
-    from sqlalchemy.dialects.postgresql import insert as postgres_insert
-
-    return postgres_insert(environments).on_conflict_do_nothing()
 
 
 def ensure_every(conn: Connection) -> None:
     """The row that stands for all environments."""
     pipeline, name = EVERY
-    conn.execute(_insert_or_ignore(conn), {"pipeline": pipeline, "name": name, "lock": ""})
+    conn.execute(_ENSURE(conn), {"pipeline": pipeline, "name": name, "lock": ""})
 
 
 def environment(conn: Connection, pipeline: str, name: str) -> Environment | None:

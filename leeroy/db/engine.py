@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import queue
+import sqlite3
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
@@ -20,11 +21,11 @@ from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy import Connection, Engine, event
-from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 from sqlalchemy.exc import TimeoutError as NoConnection
 
 from leeroy.db.lineage import BUMP
-from leeroy.errors import LeeroyError, Unavailable
+from leeroy.errors import Unavailable
 from leeroy.journal import Journal
 
 log = logging.getLogger(__name__)
@@ -213,9 +214,17 @@ def sqlite_engine(url: sa.URL, begin: str) -> Engine:
 
     @event.listens_for(engine, "begin")
     def start(conn: Connection) -> None:
-        conn.exec_driver_sql(begin)
+        try:
+            _driver(conn).execute(begin)
+        except sqlite3.Error as exc:
+            raise OperationalError(begin, None, exc) from exc
 
     return engine
+
+
+def _driver(conn: Connection) -> Any:
+    """SQLite's own connection, for the statements that stand around each piece of work."""
+    return conn.connection.driver_connection
 
 
 def postgres_engine(url: sa.URL, size: int) -> Engine:
@@ -245,7 +254,9 @@ def postgres_engine(url: sa.URL, size: int) -> Engine:
 
 
 _AGAIN = ("40P01", "40001", "23505")
-_FATAL = ("SQLITE_IOERR", "SQLITE_CORRUPT", "SQLITE_NOTADB")
+_AMBIGUOUS = ("SQLITE_IOERR",)
+"""Of a COMMIT: it may or may not have landed.  Before it, nothing was stored or promised."""
+_FATAL = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
 
 
 class _SqliteWriter:
@@ -258,6 +269,7 @@ class _SqliteWriter:
         self._conn: Connection | None = None
         self._version: int | None = None
         self._noted: Any = None
+        self._committing = False
         self.listening = False
         self._thread = threading.Thread(target=self._loop, name="leeroy-writer", daemon=True)
         self._thread.start()
@@ -301,9 +313,7 @@ class _SqliteWriter:
         """Whether another process committed since the last look (`PRAGMA data_version`)."""
         try:
             conn = self._open()
-            cursor = conn.connection.dbapi_connection.cursor()  # type: ignore[union-attr]
-            version = cursor.execute("PRAGMA data_version").fetchone()[0]
-            cursor.close()
+            version = _driver(conn).execute("PRAGMA data_version").fetchone()[0]
         except Exception:
             self._drop()
             return
@@ -341,8 +351,9 @@ class _SqliteWriter:
         except Exception as exc:
             self._drop()
             orig = getattr(exc, "orig", exc)
-            if str(getattr(orig, "sqlite_errorname", "")).startswith(_FATAL):
-                # The commit may or may not have landed: only a fresh start can tell.
+            why = str(getattr(orig, "sqlite_errorname", ""))
+            if why.startswith(_FATAL) or (self._committing and why.startswith(_AMBIGUOUS)):
+                # Only a fresh start, which reads what the disk has, can tell.
                 self._database.broken = exc
                 if self._database.on_broken is not None:
                     self._database.on_broken(exc)
@@ -374,44 +385,49 @@ class _SqliteWriter:
             _refuse(future, self._database._unavailable(cause))
 
     def _commit(self, jobs: list[Job]) -> tuple[frozenset[str], list[tuple[Any, Exception | None]]]:
+        self._committing = False
         conn = self._open()
         conn.info.pop("touched", None)
         answers: list[tuple[Any, Exception | None]] = []
         transaction = conn.begin()
+        raw = _driver(conn)
+        before = raw.total_changes
         try:
             if len(jobs) == 1:
                 answers.append((jobs[0][0](conn), None))
             else:
                 for work, _ in jobs:
                     answers.append(self._behind_savepoint(conn, work))
-            self._noted = conn.exec_driver_sql(BUMP).one()
+            if raw.total_changes != before:
+                # Most looks of the loop decide nothing: they cost no write to the disk.
+                self._noted = raw.execute(BUMP).fetchall()[0]
+            self._committing = True
             transaction.commit()
         except BaseException as exc:
             transaction.rollback()
             self._noted = None
-            if len(jobs) == 1 and isinstance(exc, LeeroyError | AssertionError | ValueError):
-                return frozenset(), [(None, exc)]
-            if len(jobs) == 1 and isinstance(exc, Exception) and not isinstance(exc, DBAPIError):
+            database = isinstance(exc, DBAPIError | sqlite3.Error)
+            if len(jobs) == 1 and isinstance(exc, Exception) and not database:
                 return frozenset(), [(None, exc)]
             raise
         return frozenset(conn.info.pop("touched", ())), answers
 
     @staticmethod
     def _behind_savepoint(conn: Connection, work: Work[Any]) -> tuple[Any, Exception | None]:
-        conn.exec_driver_sql("SAVEPOINT work")
+        execute = _driver(conn).execute
+        execute("SAVEPOINT work")
         try:
             value = work(conn)
         except DBAPIError as exc:
             if not isinstance(exc, IntegrityError):
                 raise
-            conn.exec_driver_sql("ROLLBACK TO work")
+            execute("ROLLBACK TO work")
             return None, exc
         except Exception as exc:
-            conn.exec_driver_sql("ROLLBACK TO work")
+            execute("ROLLBACK TO work")
             return None, exc
-        finally_value = value
-        conn.exec_driver_sql("RELEASE work")
-        return finally_value, None
+        execute("RELEASE work")
+        return value, None
 
 
 class _Listener:

@@ -8,11 +8,21 @@ from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, bindparam, select, update
 
+from leeroy.db import upserts
 from leeroy.db.engine import touch
 from leeroy.db.tables import audit, deliveries, hosts, pipelines, settings, tokens
 from leeroy.model import Role
+
+_DELIVERY = select(deliveries.c.builds, deliveries.c.reason).where(
+    deliveries.c.forge == bindparam("forge"), deliveries.c.id == bindparam("id")
+)
+_ON_SHELF = select(pipelines.c.name, pipelines.c.text, pipelines.c.mistakes, pipelines.c.present)
+_SHELF = _ON_SHELF.order_by(pipelines.c.name)
+_SHELVED = _ON_SHELF.where(pipelines.c.name == bindparam("name"))
+_LAST_BEAT = select(sa.func.max(hosts.c.beat_at))
+_ADD_DELIVERY = deliveries.insert()
 
 
 @dataclass(frozen=True)
@@ -36,14 +46,7 @@ class Token:
 
 
 def _upsert(conn: Connection, table: sa.Table, keys: tuple[str, ...], row: dict[str, Any]) -> None:
-    if conn.dialect.name == "sqlite":
-        from sqlalchemy.dialects.sqlite import insert as sqlite_insert
-
-        statement: Any = sqlite_insert(table).values(**row)
-    else:
-        from sqlalchemy.dialects.postgresql import insert as postgres_insert
-
-        statement = postgres_insert(table).values(**row)
+    statement = upserts.insert(conn, table).values(**row)
     changes = {name: value for name, value in row.items() if name not in keys}
     conn.execute(statement.on_conflict_do_update(index_elements=list(keys), set_=changes))
 
@@ -97,19 +100,18 @@ def shelve(
 
 def shelf(conn: Connection) -> dict[str, Shelved]:
     """Every pipeline that was ever seen, by name."""
-    statement = select(pipelines).order_by(pipelines.c.name)
-    return {
-        row.name: Shelved(row.name, row.text, row.mistakes, row.present)
-        for row in conn.execute(statement)
-    }
+    return {row.name: Shelved(*row) for row in conn.execute(_SHELF)}
+
+
+def shelved(conn: Connection, name: str) -> Shelved | None:
+    """One pipeline; None when it was never seen."""
+    row = conn.execute(_SHELVED, {"name": name}).first()
+    return None if row is None else Shelved(*row)
 
 
 def delivery(conn: Connection, forge: str, delivery_id: str) -> tuple[list[int], str | None] | None:
     """What a delivery was answered (builds, reason); None when it was never seen."""
-    statement = select(deliveries.c.builds, deliveries.c.reason).where(
-        deliveries.c.forge == forge, deliveries.c.id == delivery_id
-    )
-    row = conn.execute(statement).first()
+    row = conn.execute(_DELIVERY, {"forge": forge, "id": delivery_id}).first()
     return None if row is None else (json.loads(row.builds), row.reason)
 
 
@@ -126,7 +128,7 @@ def add_delivery(
 ) -> None:
     """Write down a delivery with its answer, in the transaction of its builds."""
     conn.execute(
-        deliveries.insert(),
+        _ADD_DELIVERY,
         {
             "forge": forge,
             "id": delivery_id,
@@ -211,7 +213,7 @@ def pretend_seen(conn: Connection, host_id: str, at: datetime) -> None:
 
 def last_beat(conn: Connection) -> datetime | None:
     """When any host last said that it is alive."""
-    return conn.execute(select(sa.func.max(hosts.c.beat_at))).scalar()
+    return conn.execute(_LAST_BEAT).scalar()
 
 
 def host_name(conn: Connection, host_id: str | None) -> str | None:

@@ -13,7 +13,7 @@ BUMP = (
     "UPDATE lineage SET mark = mark + 1 RETURNING era, mark,"
     " (SELECT CAST(value AS INTEGER) FROM settings WHERE key = 'last_build')"
 )
-"""SQLite: part of every commit."""
+"""SQLite: part of every commit that changed something."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,8 @@ class Standing:
     What the database says of a host's journal.
 
     `journal`: the era it has one of.  `doubted`: the entry for which everything is
-    frozen.  `cleared`: the entry that a person has thawed.
+    frozen.  `cleared`: the entry that a person has thawed, and with it every
+    earlier one of its era.
     """
 
     journal: str | None = None
@@ -56,22 +57,49 @@ def bump(conn: Connection) -> int:
     return int(conn.execute(statement).scalar_one())
 
 
+_UNKNOWN = "-"
+_TIMELINE = ("pg_walfile_name(pg_lsn)", "pg_current_wal_lsn()")
+_CLUSTER = ("pg_control_system()",)
+
+
 def incarnation(conn: Connection) -> str | None:
     """
     Which tables of which PostgreSQL these are; None on SQLite.
 
     A dump that is loaded makes other tables, a recovery to a point in time or
     a promoted standby starts another timeline (the first digits of a WAL
-    file's name), another cluster has another identifier.
+    file's name), another cluster has another identifier.  What a role may not
+    ask stays unknown ("-"), and is compared with nothing; see `same`.
     """
     if conn.dialect.name == "sqlite":
         return None
-    sql = (
+    tables = (
         "SELECT (SELECT oid FROM pg_database WHERE datname = current_database()) || '.' ||"
-        " 'builds'::regclass::oid || '.' || left(pg_walfile_name(pg_current_wal_lsn()), 8)"
-        " || '.' || (SELECT system_identifier FROM pg_control_system())"
+        " 'builds'::regclass::oid"
     )
-    return str(conn.exec_driver_sql(sql).scalar_one())
+    parts = [str(conn.exec_driver_sql(tables).scalar_one())]
+    for functions, sql in (
+        (_TIMELINE, "SELECT left(pg_walfile_name(pg_current_wal_lsn()), 8)"),
+        (_CLUSTER, "SELECT system_identifier FROM pg_control_system()"),
+    ):
+        # Asked first: a call that is refused would end the whole transaction.
+        asked = conn.execute(_MAY, {"functions": list(functions)}).scalar_one()
+        parts.append(str(conn.exec_driver_sql(sql).scalar_one()) if asked else _UNKNOWN)
+    return ".".join(parts)
+
+
+_MAY = sa.text(
+    "SELECT bool_and(has_function_privilege(name, 'EXECUTE'))"
+    " FROM unnest(CAST(:functions AS text[])) AS name"
+)
+
+
+def same(one: str | None, other: str | None) -> bool:
+    """Whether two incarnations are the same, as far as both are known."""
+    if one is None or other is None:
+        return one == other
+    pairs = list(zip(one.split("."), other.split("."), strict=False))
+    return len(pairs) == 4 and all(_UNKNOWN in pair or pair[0] == pair[1] for pair in pairs)
 
 
 def last_build(conn: Connection) -> int:
@@ -114,7 +142,20 @@ def has_journals(conn: Connection) -> bool:
 
 
 def clear(conn: Connection) -> None:
-    """A person has looked: every journal that was doubted counts no more."""
+    """
+    A person has looked: every journal that was doubted counts no more.
+
+    Hosts in good standing go along into the next era: their journals are of
+    this one, and not ahead of it.  Any other host has yet to say what it knows;
+    so has every one after a move to another incarnation, for none has seen it.
+    """
+    found = get(conn)
+    if same(found.incarnation, incarnation(conn)):
+        conn.execute(
+            update(hosts)
+            .where(hosts.c.doubted.is_(None), hosts.c.journal == found.era)
+            .values(cleared=f"{found.era}@{found.mark}", journal=None)
+        )
     conn.execute(
         update(hosts)
         .where(hosts.c.doubted.is_not(None))

@@ -16,6 +16,9 @@ from leeroy.db.tables import builds, deploys, events, outbox
 from leeroy.model import Event, Kind, Notice, State
 
 _INSERT = outbox.insert()
+_ANNOUNCED = select(outbox.c.target).where(
+    outbox.c.build_id == sa.bindparam("build"), outbox.c.urgent, outbox.c.state != "obsolete"
+)
 
 
 def notice_of(row: Row[Any]) -> Notice:
@@ -228,10 +231,8 @@ def next_due(conn: Connection) -> datetime | None:
 
 def announced_to(conn: Connection, build_id: int) -> list[str]:
     """The targets that were sent, or are being sent, an announcement of this build's deploys."""
-    statement = select(outbox.c.target).where(
-        outbox.c.build_id == build_id, outbox.c.urgent, outbox.c.state != "obsolete"
-    )
-    return list(dict.fromkeys(conn.execute(statement).scalars()))
+    found = conn.execute(_ANNOUNCED, {"build": build_id}).scalars()
+    return list(dict.fromkeys(found))
 
 
 def drop_announcements(conn: Connection, build_id: int) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Connection, bindparam, select, update
 
+from leeroy.db import upserts
 from leeroy.db.engine import touch
 from leeroy.db.remote_tables import missed, remotes, tips
 
@@ -18,10 +19,12 @@ REMOTES = "remotes"
 
 _MINUTE = timedelta(seconds=60)
 _TIP = (tips.c.ref, tips.c.commit, tips.c.build, tips.c.version, tips.c.found_at)
-_LOCK = (
-    select(*_TIP)
-    .where(tips.c.pipeline == bindparam("p"), tips.c.ref == bindparam("r"))
-    .with_for_update()
+# One statement that makes the row, or locks it as it is; either way it tells what it holds.
+_LOCK = upserts.prepared(
+    tips,
+    lambda insert: insert.on_conflict_do_update(
+        index_elements=["pipeline", "ref"], set_={"version": tips.c.version}
+    ).returning(*_TIP),
 )
 _FRESH = select(remotes.c.pipeline).where(
     remotes.c.pipeline == bindparam("p"),
@@ -90,17 +93,6 @@ class Missed:
     told_at: datetime | None
 
 
-def _insert(conn: Connection, table: sa.Table) -> Any:
-    """An INSERT with `on_conflict_do_nothing`, which each database has in its own words."""
-    if conn.dialect.name == "sqlite":
-        from sqlalchemy.dialects.sqlite import insert as sqlite_insert
-
-        return sqlite_insert(table)
-    from sqlalchemy.dialects.postgresql import insert as postgres_insert
-
-    return postgres_insert(table)
-
-
 # --- remotes
 
 
@@ -112,7 +104,7 @@ def every(conn: Connection) -> dict[str, Remote]:
 def change(conn: Connection, pipeline: str, **values: Any) -> None:
     """Set columns of a pipeline's row, which is made if there is none."""
     row = {"pipeline": pipeline, "failures": 0, "doubted": False}
-    conn.execute(_insert(conn, remotes).values(**row).on_conflict_do_nothing())
+    conn.execute(upserts.insert(conn, remotes).values(**row).on_conflict_do_nothing())
     conn.execute(update(remotes).where(remotes.c.pipeline == pipeline).values(**values))
 
 
@@ -147,13 +139,8 @@ def tips_of(conn: Connection, pipeline: str) -> dict[str, Tip]:
 
 def locked(conn: Connection, pipeline: str, ref: str, now: datetime) -> Tip:
     """A ref's tip; nobody else may change it before this transaction ends."""
-    key = {"p": pipeline, "r": ref}
-    row = conn.execute(_LOCK, key).first()
-    if row is None:
-        new = {"pipeline": pipeline, "ref": ref, "version": 0, "at": now}
-        conn.execute(_insert(conn, tips).values(**new).on_conflict_do_nothing())
-        row = conn.execute(_LOCK, key).one()
-    return Tip(*row)
+    new = {"pipeline": pipeline, "ref": ref, "version": 0, "at": now}
+    return Tip(*conn.execute(_LOCK(conn), new).one())
 
 
 def see(
@@ -170,7 +157,7 @@ def first_sight(conn: Connection, pipeline: str, refs: Mapping[str, str], now: d
         for ref, commit in sorted(refs.items())
     ]
     if rows:
-        conn.execute(_insert(conn, tips).on_conflict_do_nothing(), rows)
+        conn.execute(upserts.insert(conn, tips).on_conflict_do_nothing(), rows)
 
 
 # --- missed
@@ -202,7 +189,7 @@ def found(
         for commit in dict.fromkeys((head, *passed_over))
     ]
     keys = ["pipeline", "ref", "commit"]
-    statement = _insert(conn, missed)
+    statement = upserts.insert(conn, missed)
     values = {name: statement.excluded[name] for name in rows[0] if name not in keys}
     conn.execute(statement.on_conflict_do_update(index_elements=keys, set_=values), rows)
 

@@ -16,6 +16,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Connection, Row, func, select, update
 
+from leeroy.db import upserts
 from leeroy.db.engine import touch
 from leeroy.db.tables import dead_tokens, reports
 from leeroy.model import Build, DeadToken, Report
@@ -59,7 +60,7 @@ def want(conn: Connection, build: Build, subjects: Iterable[Subject], now: datet
     """
     for kind, subject, context in subjects:
         conn.execute(
-            _upsert(conn),
+            _WANT(conn),
             {
                 "pipeline": build.pipeline,
                 "kind": kind,
@@ -81,15 +82,7 @@ def want(conn: Connection, build: Build, subjects: Iterable[Subject], now: datet
 _KEY = ("pipeline", "kind", "subject", "context")
 
 
-def _upsert(conn: Connection) -> Any:
-    if conn.dialect.name == "sqlite":
-        from sqlalchemy.dialects.sqlite import insert as sqlite_insert
-
-        statement: Any = sqlite_insert(reports)
-    else:
-        from sqlalchemy.dialects.postgresql import insert as postgres_insert
-
-        statement = postgres_insert(reports)
+def _want(statement: Any) -> Any:
     new, waits = statement.excluded, reports.c.state == "waiting"
     return statement.on_conflict_do_update(
         index_elements=list(_KEY),
@@ -104,6 +97,9 @@ def _upsert(conn: Connection) -> Any:
         },
         where=reports.c.build_id <= new.build_id,
     )
+
+
+_WANT = upserts.prepared(reports, _want)
 
 
 def _free(now: datetime) -> sa.ColumnElement[bool]:

@@ -7,6 +7,7 @@ from datetime import datetime
 import sqlalchemy as sa
 from sqlalchemy import Connection, select, update
 
+from leeroy.db import upserts
 from leeroy.db.tables import schedules
 
 
@@ -20,14 +21,7 @@ def every(conn: Connection) -> dict[tuple[str, str], datetime]:
 def add(conn: Connection, pipeline: str, schedule: str, now: datetime) -> None:
     """A schedule that is new: what came before it is nothing to it.  Twice is as good as once."""
     row = {"pipeline": pipeline, "schedule": schedule, "seen_to": now}
-    if conn.dialect.name == "sqlite":
-        from sqlalchemy.dialects.sqlite import insert as sqlite_insert
-
-        conn.execute(sqlite_insert(schedules).on_conflict_do_nothing(), row)
-        return
-    from sqlalchemy.dialects.postgresql import insert as postgres_insert
-
-    conn.execute(postgres_insert(schedules).on_conflict_do_nothing(), row)
+    conn.execute(upserts.insert(conn, schedules).on_conflict_do_nothing(), row)
 
 
 def remove(conn: Connection, pipeline: str, schedule: str) -> None:

@@ -1,14 +1,18 @@
-"""One notice on its way: the row, today's facts, and the headers of its mail."""
+"""One notice or alarm on its way: the row, its words as of now, and the headers of its mail."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 from urllib.parse import urlsplit
 
-from leeroy.model import Notice
-from leeroy.notify.compose import News
+from leeroy.model import Alarm, Build, Notice, State
+from leeroy.notify.alarm import alarm
+from leeroy.notify.compose import Message, News, message
 from leeroy.notify.words import one_line
+
+_AUTOMATIC = {"Auto-Submitted": "auto-generated", "X-Auto-Response-Suppress": "All"}
 
 
 @dataclass(frozen=True)
@@ -17,6 +21,42 @@ class Letter:
 
     notice: Notice
     news: News
+
+    @property
+    def build(self) -> Build | None:
+        """The build it tells of."""
+        return self.news.build
+
+    @property
+    def urgent(self) -> bool:
+        """Whether somebody's grace period waits for it."""
+        return self.notice.urgent and self.news.build.state is State.deploy_pending
+
+    def words(self, now: datetime) -> Message:
+        """What it says, as true *now*."""
+        return message(replace(self.news, now=now))
+
+    def headers(self) -> Mapping[str, str]:
+        """What its mail carries besides its words."""
+        return headers(self.news)
+
+
+@dataclass(frozen=True)
+class AlarmLetter:
+    """A claimed row of the alarms; as a `Letter`, of no build."""
+
+    notice: Alarm
+    url: str
+    build: None = None
+    urgent: bool = True
+
+    def words(self, _: datetime) -> Message:
+        """What it says; always the same."""
+        return alarm(self.notice, self.url)
+
+    def headers(self) -> Mapping[str, str]:
+        """What its mail carries besides its words."""
+        return {**_AUTOMATIC, "X-Leeroy-State": "frozen"}
 
 
 def headers(news: News) -> Mapping[str, str]:
@@ -32,8 +72,7 @@ def headers(news: News) -> Mapping[str, str]:
     named = {
         "References": root,
         "In-Reply-To": root,
-        "Auto-Submitted": "auto-generated",
-        "X-Auto-Response-Suppress": "All",
+        **_AUTOMATIC,
         "X-Leeroy-Pipeline": one_line(build.pipeline, 100),
         "X-Leeroy-Build": str(build.id),
         "X-Leeroy-State": str(news.event.to_state),

@@ -13,17 +13,16 @@ import contextlib
 import logging
 import sys
 from collections import Counter
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
 
 from leeroy.errors import LeeroyError
-from leeroy.model import Build, Clock, State
+from leeroy.model import Build, Clock
 from leeroy.notify import targets
-from leeroy.notify.compose import message
 from leeroy.notify.courier import Courier
-from leeroy.notify.letter import Letter, headers
+from leeroy.notify.letter import AlarmLetter, Letter
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +60,9 @@ class Patience:
 class Outbox(Protocol):
     """The rows that wait; kept by the database."""
 
-    async def claim(self, now: datetime, limit: int, busy: frozenset[str]) -> list[Letter]:
+    async def claim(
+        self, now: datetime, limit: int, busy: frozenset[str]
+    ) -> Sequence[Letter | AlarmLetter]:
         """Due rows of targets that are not *busy*, at most one per build and target."""
 
     async def accepted(self, notice_id: int, recipient: str) -> None:
@@ -99,7 +100,7 @@ class Sender:
     def __init__(
         self,
         outbox: Outbox,
-        resolve: Callable[[str, Build], str | None],
+        resolve: Callable[[str, Build | None], str | None],
         clock: Clock,
         python: str = sys.executable,
         *,
@@ -167,7 +168,7 @@ class Sender:
             return _BLOCKED_S
         return min(max((due - self._clock.now()).total_seconds(), 0.0), _LOOK_S)
 
-    async def _send(self, letter: Letter) -> None:
+    async def _send(self, letter: Letter | AlarmLetter) -> None:
         try:
             await self._attempt(letter)
         except asyncio.CancelledError:
@@ -179,10 +180,10 @@ class Sender:
             self._in_hand[letter.notice.target] -= 1
             self._awake.set()
 
-    async def _attempt(self, letter: Letter) -> None:
-        notice, news = letter.notice, letter.news
+    async def _attempt(self, letter: Letter | AlarmLetter) -> None:
+        notice = letter.notice
         try:
-            url = self._resolve(notice.target, news.build)
+            url = self._resolve(notice.target, letter.build)
             recipients = () if url is None else targets.split(url)
         except LeeroyError as exc:
             await self._fail(letter, str(exc), partly=False)
@@ -190,8 +191,8 @@ class Sender:
         if not recipients:
             await self._persist(lambda: self._outbox.obsolete(notice.id, "there is nobody to tell"))
             return
-        words = message(replace(news, now=self._clock.now()))
-        named = headers(news)
+        words = letter.words(self._clock.now())
+        named = letter.headers()
 
         async def one(recipient: targets.Recipient) -> str | None:
             error = await self._courier.deliver(recipient.url, words, named)
@@ -207,15 +208,14 @@ class Sender:
         else:
             await self._persist(lambda: self._outbox.sent(notice.id))
 
-    async def _fail(self, letter: Letter, error: str, *, partly: bool) -> None:
+    async def _fail(self, letter: Letter | AlarmLetter, error: str, *, partly: bool) -> None:
         notice, now = letter.notice, self._clock.now()
         gives_up_s = self._patience.partly_s if partly else self._patience.gives_up_s
         if (now - notice.created_at).total_seconds() >= gives_up_s:
             log.error("a notice is given up", extra={"notice": notice.id, "error": error})
             await self._persist(lambda: self._outbox.dead(notice.id, error))
             return
-        urgent = notice.urgent and letter.news.build.state is State.deploy_pending
-        at = now + self._patience.pause(notice.attempts, urgent=urgent)
+        at = now + self._patience.pause(notice.attempts, urgent=letter.urgent)
         log.warning("a notice failed", extra={"notice": notice.id, "error": error})
         await self._persist(lambda: self._outbox.failed(notice.id, error, at))
 

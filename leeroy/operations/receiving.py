@@ -52,8 +52,6 @@ def receive(
             for one in found
             if not isinstance(one, int)
         ]
-    for pipeline in pipelines:
-        remotes.delivered(conn, pipeline.name, delivery.forge, context.clock.now())
     text = None
     if not made:
         text = "; ".join(dict.fromkeys(reasons)) or "nothing was pushed"

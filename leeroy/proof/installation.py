@@ -95,6 +95,7 @@ class Installation:
         self.folder = folder
         self.log = folder / "world"
         self.database = database or f"sqlite:///{folder}/var/leeroy.db"
+        self.wrap: list[str] = []  # put before the server's command; must execute it in place
         self.url = ""
         self.token = ""
         self._server: subprocess.Popen[bytes] | None = None
@@ -153,7 +154,7 @@ class Installation:
         """Start a server; it is not ready yet."""
         with (self.folder / "serve.log").open("ab") as log:
             self._server = subprocess.Popen(
-                [sys.executable, "-m", "leeroy", "serve", "--config", "leeroy.toml"],
+                [*self.wrap, sys.executable, "-m", "leeroy", "serve", "--config", "leeroy.toml"],
                 cwd=self.folder,
                 env=self._environ(),
                 stdout=subprocess.PIPE,

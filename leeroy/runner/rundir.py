@@ -8,6 +8,7 @@ What the files mean is told in docs/runner.md.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import itertools
 import json
@@ -20,6 +21,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 from leeroy.errors import Invalid, LeeroyError, NotFound, NotPossible
@@ -28,6 +30,7 @@ from leeroy.runner import output, process, wire
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,199}")
 _NEW = ".new-"
 _GONE = ".gone-"
+_MARK = ".mark"
 _MOST_FILE = 1 << 20
 
 
@@ -133,6 +136,8 @@ class RunDirs:
     def __init__(self, folder: Path) -> None:
         self.folder = folder.absolute()
         self._base = str(self.folder)
+        self._made: set[str] = set()
+        self._replaced = False
 
     def path(self, run_id: str) -> str:
         """The run's directory, whether it exists or not."""
@@ -144,6 +149,27 @@ class RunDirs:
         for entry in self.folder.iterdir():
             if entry.name.startswith((_NEW, _GONE)):
                 shutil.rmtree(entry, ignore_errors=True)
+        self._replaced = self._recognise()
+
+    def _recognise(self) -> bool:
+        """
+        Whether this folder is another one than before: not mounted, removed, put back elsewhere.
+
+        Its mark is kept a second time, beside it.  A crash in between can only
+        make us more careful at the next start.
+        """
+        mark, kept = self.folder / _MARK, self.folder.with_name(f"{self.folder.name}{_MARK}")
+        here, known = _text(mark), _text(kept)
+        if here is not None and here == known:
+            return False
+        text = token_hex(8)
+        for file in (mark, kept):
+            new = file.with_name(f"{_NEW}mark")
+            new.unlink(missing_ok=True)
+            _write(str(new), text.encode(), 0o600, durable=True)
+            new.rename(file)
+            sync(str(file.parent))
+        return known is not None
 
     def all(self) -> list[str]:
         """The ids of all runs that have a directory, sorted."""
@@ -206,6 +232,7 @@ class RunDirs:
             if os.path.isdir(target):
                 raise NotPossible(f"run {spec.run_id} has a directory already") from error
             raise
+        self._made.add(spec.run_id)
         if spec.durable:
             sync(self._base)
 
@@ -221,13 +248,14 @@ class RunDirs:
         if not os.path.exists(begin):
             # A name of its own for each call: what `begin` may lead to is never written again.
             claim = f"{directory}/{wire.REVOKED}.{os.getpid()}.{threading.get_ident()}"
-            _write(claim, b"%d revoked\n" % wire.FORMAT, 0o600, durable=True)
             try:
-                os.link(claim, begin)
-            except FileExistsError:
-                pass
+                _write(claim, b"%d revoked\n" % wire.FORMAT, 0o600, durable=True)
+                with contextlib.suppress(FileExistsError):
+                    os.link(claim, begin)
             finally:
-                os.unlink(claim)
+                # Also of one that could not be written: the next call wants the name.
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(claim)
         sync(directory)
         return _is_revoked(process.read(begin))
 
@@ -248,6 +276,7 @@ class RunDirs:
         directory = self.path(run_id)
         if self.look(run_id) is Run.running:
             raise NotPossible(f"run {run_id} is still running; stop it first")
+        self._made.discard(run_id)
         gone = f"{self._base}/{_GONE}{run_id}"
         try:
             # Renamed first: a directory that lost half of its files would tell lies.
@@ -286,6 +315,15 @@ class RunDirs:
             os.close(begin)
         # The supervisor may have ended, in order, between the first look and the second.
         return Run.lost if self._result(directory) is None else Run.ended
+
+    def vanished(self, run_id: str) -> bool:
+        """
+        Whether a run that is absent may have had a directory, so that nobody knows what it did.
+
+        So it is when this process made one, and for every run when the folder
+        of all runs is another one than at the start before this.
+        """
+        return self.look(run_id) is Run.absent and (self._replaced or run_id in self._made)
 
     def supervised(self, run_id: str) -> Supervised | None:
         """The supervisor that took the run, alive or not; None if none has said so yet."""
@@ -432,6 +470,13 @@ def _write(path: str, content: bytes, mode: int, durable: bool = False) -> None:
             os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def _text(file: Path) -> str | None:
+    try:
+        return file.read_text(encoding="ascii")
+    except FileNotFoundError:
+        return None
 
 
 def sync(directory: str) -> None:

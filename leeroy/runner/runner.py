@@ -124,6 +124,10 @@ class Runner:
         """What is true of the run at this instant; see `RunDirs.look`."""
         return self.runs.look(run_id)
 
+    def vanished(self, run_id: str) -> bool:
+        """Whether a run that is absent may have begun; see `RunDirs.vanished`."""
+        return self.runs.vanished(run_id)
+
     def result(self, run_id: str) -> Result:
         """How the run ended; raises NotPossible while it has no result."""
         return self.runs.result(run_id)
@@ -147,15 +151,23 @@ class Runner:
         Ask the run's supervisor to end it: TERM to its tree, KILL after the grace.
 
         Its result says "stopped", unless the script was over before.  A run
-        that has not begun ends at its launch, without being executed.
+        that has not begun ends at its launch, without being executed.  Raises
+        OSError when the request cannot be put down (no room) and no supervisor
+        could be told of it either.
         """
-        self.runs.ask_to_stop(run_id, reason)
+        unwritten: OSError | None = None
+        try:
+            self.runs.ask_to_stop(run_id, reason)
+        except OSError as error:
+            unwritten = error
         # Read after the request is there: a supervisor says who it is before it looks for one.
         found = self.runs.supervised(run_id)
         pidfd = self._open(found)
         if pidfd is not None:
             process.send(pidfd, signal.SIGUSR1)
             os.close(pidfd)
+        elif unwritten is not None:
+            raise unwritten
 
     def clear(self, run_id: str) -> bool:
         """
@@ -163,11 +175,12 @@ class Runner:
 
         A run that ended or was revoked has left nothing.  False while the run
         may still begin or its supervisor lives, and while something cannot
-        be ended; ask again then.  May take up to 2 s.
+        be ended; ask again then.  Also False without a directory: it alone
+        could say what is the run's.  May take up to 2 s.
         """
         state = self.look(run_id)
         if state is not Run.lost:
-            return state in (Run.ended, Run.revoked, Run.absent)
+            return state in (Run.ended, Run.revoked)
         claimed = self.runs.supervised(run_id)
         return leftovers.clear(self.runs.path(run_id), run_id, claimed, _CLEAR_S)
 

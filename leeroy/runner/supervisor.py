@@ -71,6 +71,7 @@ class Supervisor:
         self.kill_at: float | None = None
         self.pause = 0.001
         self.alive = True
+        self.begun = False
         self.asked: set[int] = set()
         self.inside = ""
         self.buffer = bytearray(_BLOCK * 16)
@@ -87,11 +88,12 @@ class Supervisor:
         self.durable = bool(self.spec["durable"])
         self.output = output.Output(self.directory, int(self.spec["max_log"]))
         self.pending = self._reserve()
-        if not self._begin(lock):
-            return UNTOLD
         self.started_at = time.time()
-        self.term_at = time.monotonic() + float(self.spec["timeout_s"])
         try:
+            if not self._begin(lock):
+                return UNTOLD
+            self.started_at = time.time()
+            self.term_at = time.monotonic() + float(self.spec["timeout_s"])
             # Looked for after the lock tells who we are: whoever asks from now on can signal us.
             if os.path.exists(f"{self.directory}/{wire.STOP}"):
                 self.reason = "stopped"
@@ -99,6 +101,11 @@ class Supervisor:
                 self._execute(writer, score)
         except CannotStart as error:
             self.reason = f"cannot start: {error}"
+        except OSError as error:
+            if not self.begun or self.script:
+                raise
+            # It is ours, and nothing of it has run: to say so is better than to leave a doubt.
+            self.reason = f"cannot start: {self.directory}: {error.strerror}"
         os.close(writer)
         if self.script:
             self._follow()
@@ -128,15 +135,15 @@ class Supervisor:
             raise RuntimeError("/proc is not mounted")
         os.truncate(lock, 0)
         os.write(lock, wire.identity(os.getpid(), me.started, self.place))
-        if self.durable:
-            os.fsync(lock)
         if time.clock_gettime(time.CLOCK_BOOTTIME) - self.launched_at > wire.START_WINDOW_S:
             return False
         try:
             os.link(f"{self.directory}/{wire.LOCK}", f"{self.directory}/{wire.BEGIN}")
         except (FileExistsError, FileNotFoundError):
             return False
+        self.begun = True
         if self.durable:
+            os.fsync(lock)
             _sync(self.directory)
         return True
 
@@ -353,12 +360,16 @@ class Supervisor:
                 if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                     raise
                 select.select([], [], [], 1.0)
+        # A disk that refuses to make it durable must not make a doubt of what was seen: the server
+        # stores it on its own, and a power cut before that leaves `begin` alone, which is a doubt.
         if self.durable:
-            os.ftruncate(self.pending, len(text))
-            os.fsync(self.pending)
+            with contextlib.suppress(OSError):
+                os.ftruncate(self.pending, len(text))
+                os.fsync(self.pending)
         os.rename(f"{self.directory}/{wire.PENDING}", f"{self.directory}/{wire.RESULT}")
         if self.durable:
-            _sync(self.directory)
+            with contextlib.suppress(OSError):
+                _sync(self.directory)
 
     def _tell(self, tell: int) -> int:
         try:

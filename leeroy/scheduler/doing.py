@@ -118,6 +118,10 @@ class Doer:
         except LeeroyError:
             # It ended at this moment, or is not prepared yet.
             log.info("run %s is not there to be stopped", act.run_id)
+        except OSError as exc:
+            # Not passed on, so that the next look at what runs does it again.
+            self._stops.pop(act.run_id, None)
+            log.warning("run %s cannot be stopped yet: %s", act.run_id, exc)
 
     def stopping(self, run_id: str) -> bool:
         """Whether the wish to stop this run was passed on."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -30,16 +31,16 @@ def record(conn: Connection, context: Context, end: End) -> list[Act]:
     Twice the same end changes nothing the second time: the step is not
     running any more.
     """
-    step = steps.of_run(conn, end.run_id)
+    build = builds.of_run(conn, end.run_id)
+    if build is None:
+        return []
+    # Only behind the build's lock: another look at the same run may have been recorded meanwhile.
+    planned = steps.of(conn, build.id)
+    step = next((one for one in planned if one.run_id == end.run_id), None)
     if step is None or step.state is not StepState.running:
         return []
-    build = builds.get(conn, step.build_id, lock=True)
-    assert build is not None
-    step = steps.of_run(conn, end.run_id)
-    if step is None or step.state is not StepState.running:
-        return []  # another look at the same run was recorded while this one waited for the lock
     context = context.at_one_moment()
-    kept = logs.end(conn, step.id)
+    kept = logs.end(conn, step.id) if end.chunks else 0
     for chunk in end.chunks:
         if chunk.start >= kept:
             logs.add(conn, step.id, chunk.start, chunk.stop, chunk.data)
@@ -53,18 +54,19 @@ def record(conn: Connection, context: Context, end: End) -> list[Act]:
         _set_aside(conn, context, build, step, end)
         return []
     if end.run is Run.lost:
-        return _lost(conn, context, build, step, "its supervisor died and nobody saw its end")
+        seen = end.trouble or "its supervisor died and nobody saw its end"
+        return _lost(conn, context, build, step, seen)
     if end.run is Run.absent and guard.frozen(conn) is not None:
         # Its directory may have gone when its end was recorded, in the time that is lost.
         reason = "the database is older than its run, so nobody knows its end"
         return _lost(conn, context, build, step, reason)
     if end.run is not Run.ended:
-        return _never_began(conn, context, build, step)
+        return _never_began(conn, context, build, step, planned)
     step = _ended(conn, context, build, step, end)
     if build.state is State.building:
-        return _of_building(conn, context, build, step, end)
+        return _of_building(conn, context, build, step, end, planned)
     if build.state is State.deploying:
-        return _of_deploying(conn, context, build, step)
+        return _of_deploying(conn, context, build, step, planned)
     if build.state is State.interrupted and step.stage is Stage.status:
         return _of_status(conn, context, build, step)
     return []
@@ -158,7 +160,7 @@ def say(step: Step) -> str:
 
 
 def _of_building(
-    conn: Connection, context: Context, build: Build, step: Step, end: End
+    conn: Connection, context: Context, build: Build, step: Step, end: End, planned: Sequence[Step]
 ) -> list[Act]:
     if step.stage is Stage.checkout and step.state is StepState.passed and end.checkout:
         build = _resolved_checkout(conn, context, build, end.checkout)
@@ -166,7 +168,7 @@ def _of_building(
         return _stopped(conn, context, build)
     if step.state is not StepState.passed:
         return _failed(conn, context, build, say(step))
-    following = _next(conn, step)
+    following = _next(planned, step)
     if following is not None:
         return _launch(conn, context, build, following)
     tidy: list[Act] = [Tidy(workspace_name(build, None))]
@@ -192,8 +194,8 @@ def _resolved_checkout(
     return resolved
 
 
-def _next(conn: Connection, step: Step) -> Step | None:
-    for other in steps.of(conn, step.build_id):
+def _next(planned: Sequence[Step], step: Step) -> Step | None:
+    for other in planned:
         if other.state is StepState.waiting and other.environment == step.environment:
             return other
     return None
@@ -202,7 +204,9 @@ def _next(conn: Connection, step: Step) -> Step | None:
 # --- deploys
 
 
-def _of_deploying(conn: Connection, context: Context, build: Build, step: Step) -> list[Act]:
+def _of_deploying(
+    conn: Connection, context: Context, build: Build, step: Step, planned: Sequence[Step]
+) -> list[Act]:
     good = step.state is StepState.passed
     if step.stage is Stage.checkout:
         if build.stop_at is not None:
@@ -220,7 +224,7 @@ def _of_deploying(conn: Connection, context: Context, build: Build, step: Step) 
             return _stopped(conn, context, build, landed=True)
         if not good:
             return _failed(conn, context, build, say(step), landed=True)
-    following = _next(conn, step)
+    following = _next(planned, step)
     if following is not None:
         return _launch(conn, context, build, following)
     acts: list[Act] = [Tidy(workspace_name(build, build.environment))]
@@ -233,7 +237,9 @@ def _of_deploying(conn: Connection, context: Context, build: Build, step: Step) 
 # --- ends that nobody saw, and beginnings that never were
 
 
-def _never_began(conn: Connection, context: Context, build: Build, step: Step) -> list[Act]:
+def _never_began(
+    conn: Connection, context: Context, build: Build, step: Step, planned: Sequence[Step]
+) -> list[Act]:
     now = context.clock.now()
     if build.stop_at is not None and build.state in (State.building, State.deploying):
         cancelled = StepState.cancelled
@@ -242,7 +248,7 @@ def _never_began(conn: Connection, context: Context, build: Build, step: Step) -
     if build.state is State.deploying and step.stage in (Stage.checkout, Stage.deploy):
         return _withdraw(conn, context, build, step, StepState.cancelled)
     # Nothing of it happened, so it is simply done: under a name of its own.
-    earlier = [s for s in steps.of(conn, build.id) if s.id < step.id]
+    earlier = [s for s in planned if s.id < step.id]
     fresh = not any(
         s.state is StepState.passed and s.environment == step.environment for s in earlier
     )

@@ -80,10 +80,14 @@ class Finder:
                 return
         launch = self._launches.get(run_id)
         if state is Run.lost:
-            if launch is not None and launch.step.stage is Stage.deploy:
+            if _deploys(launch):
                 self._found(End(run_id, state, chunks=self._follower.rest(run_id)))
             else:
                 self._side.submit(self._clear_then_find, run_id)
+            return
+        if state is Run.absent and _deploys(launch) and self._runner.vanished(run_id):
+            # It may have begun, and even ended: what said so is gone.
+            self._found(End(run_id, Run.lost, trouble="its run directory is gone"))
             return
         if state is not Run.ended:
             self._found(End(run_id, state))
@@ -182,6 +186,10 @@ def later(what: Callable[[], None]) -> None:
 def _due_now(conn: Connection, build_id: int, now: datetime) -> None:
     builds.change(conn, build_id, due_at=now)
     builds.wake(conn)
+
+
+def _deploys(launch: Launch | None) -> bool:
+    return launch is not None and launch.step.stage is Stage.deploy
 
 
 def _artifacts(launch: Launch | None) -> Sequence[str]:

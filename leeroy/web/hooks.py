@@ -61,6 +61,8 @@ async def deliver(site: Site, request: Request, visitor: Visitor) -> Response:
     except Unavailable:
         site.missed()  # not every forge sends it again
         raise
+    for pipeline in chosen:
+        site.delivered(pipeline.name, delivery.forge)
     if reason is not None:
         return JSONResponse({"builds": made, "reason": reason})
     return JSONResponse({"builds": made}, status_code=202)

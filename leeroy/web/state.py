@@ -6,14 +6,16 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 from leeroy.context import Context
-from leeroy.db import house
+from leeroy.db import house, remotes
 from leeroy.db.engine import Database
 from leeroy.db.house import Token
 from leeroy.pipelines import Pipeline
 
 _REMEMBER_S = 1.0
+_NOTE_DELIVERY_S = 60.0
 
 
 @dataclass
@@ -35,6 +37,7 @@ class Site:
     started_at: float = field(default_factory=time.monotonic)
     _tokens: list[Token] = field(default_factory=list)
     _read_at: float = -1e9
+    _delivered: dict[tuple[str, str], float] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
@@ -49,6 +52,14 @@ class Site:
                 self._tokens = self.database.read(house.all_tokens)
                 self._read_at = time.monotonic()
             return self._tokens
+
+    def delivered(self, pipeline: str, forge: str) -> None:
+        """A pipeline's delivery came: noted for `doctor` once a minute, beside the deliveries."""
+        now = time.monotonic()
+        if now - self._delivered.get((pipeline, forge), -1e9) > _NOTE_DELIVERY_S:
+            self._delivered[pipeline, forge] = now
+            at = self.context.clock.now()
+            self.database.submit(partial(remotes.delivered, pipeline=pipeline, forge=forge, now=at))
 
     def forget_tokens(self) -> None:
         """A token was added or removed."""

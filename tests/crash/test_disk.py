@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import pytest
 
 from tests.parts import missing, need
 from tests.servers import Leeroy
+from tests.sinks import json_sink
 from tests.waiting import until
 
 
@@ -112,3 +114,28 @@ def test_a_full_disk_at_the_start(leeroy: Leeroy, disk: Path) -> None:
         (disk / "ballast").unlink()
         until(lambda: (r := answer(leeroy)) is not None and r[0] == 401, 20, "it serves")
         assert server.poll() is None
+
+
+def test_a_disk_fills_up_in_the_grace_period(leeroy: Leeroy, disk: Path) -> None:
+    """Below min_free no deploy starts, `why` says for what it waits, and with room it goes on."""
+    leeroy.settings |= {"data": str(disk / "var"), "min_free": "30MB"}
+    leeroy.pipeline(
+        'untested = true\n[[deploy]]\nenvironment = "production"\ngrace = "2s"\n'
+        "run = 'echo deployed >> \"{world}/deployed\"'\n"
+        '[[notify]]\nto = "env:OPS"\non = ["deploy_pending"]\n'
+    )
+    with json_sink() as sink:
+        leeroy.env["OPS"] = sink.url
+        leeroy.start()
+        build = leeroy.ask("trigger", name="shop")["id"]
+        until(lambda: leeroy.build(build)["deploy_at"], 10)
+        ballast = disk / "ballast"
+        ballast.write_bytes(bytes(40 << 20))
+        until(lambda: "min_free is 30 MB" in leeroy.ask("why", id=build)["why"], 10)
+        time.sleep(3)  # the period is over by now
+        assert "deploy_pending" == leeroy.state(build)
+        assert "min_free is 30 MB" in leeroy.build(build)["waiting_for"]
+        assert not leeroy.marks("deployed")
+        ballast.unlink()
+        assert "done" == leeroy.until_over(build)
+        assert ["deployed"] == leeroy.marks("deployed")

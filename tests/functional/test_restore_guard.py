@@ -12,6 +12,7 @@ import pytest
 from tests.crash.test_server_dies import go, long
 from tests.postgres import programs as programs_
 from tests.servers import Leeroy, a_leeroy
+from tests.sinks import json_sink
 from tests.waiting import until
 
 
@@ -80,6 +81,41 @@ def test_a_backup_put_back_comes_up_frozen(leeroy: Leeroy, end: str) -> None:
     leeroy.ask("approve", id=again)
     go(leeroy, "deploy")
     assert "done" == leeroy.until_over(again)
+
+
+def test_people_are_told_of_a_freeze_once(leeroy: Leeroy) -> None:
+    """Whoever would be asked about a deploy, in the house or in a pipeline; also after an outage."""
+    with json_sink() as house, json_sink() as shop, json_sink() as other:
+        leeroy.env |= {"HOUSE": house.url, "SHOP": shop.url, "OTHER": other.url}
+        leeroy.tables = '[[notify]]\nto = "env:HOUSE"\n'
+        leeroy.pipeline(
+            'untested = true\n[[deploy]]\nenvironment = "production"\nrun = "true"\napprove = true\n'
+            '[[notify]]\nto = "env:SHOP"\non = ["deploy_pending"]\n'
+            '[[notify]]\nto = "env:OTHER"\non = ["done"]\n'
+        )
+        leeroy.start()
+        copy = leeroy.folder / "backup.db"
+        leeroy.cli("backup", str(copy))
+        leeroy.ask("cancel", id=pending(leeroy))
+        leeroy.stop()
+        put_back(leeroy, copy)
+        shop.down()
+        leeroy.start()
+
+        def told(sink: Any) -> list[dict[str, Any]]:
+            return [
+                message for message in sink.received if "everything is frozen" in message["title"]
+            ]
+
+        [message] = until(lambda: told(house), 20)
+        assert "older than this host knows it" in message["message"]
+        assert "leeroy thaw --all" in message["message"] and leeroy.url in message["message"]
+        troubled = "everything is frozen” does not reach "
+        until(lambda: troubled in leeroy.cli("doctor", check=False).stdout, 20)
+        leeroy.restart()
+        shop.up()
+        until(lambda: told(shop), 30, "a target that was away hears of it, too")
+        assert (1, 1, 0) == tuple(len(told(sink)) for sink in (house, shop, other))
 
 
 def test_a_deploy_of_the_lost_time_is_not_run_again(leeroy: Leeroy) -> None:

@@ -46,7 +46,7 @@ MUTANTS = (
     Mutant(
         "skip the fsync of begin",
         "leeroy/runner/supervisor.py",
-        "        if self.durable:\n            _sync(self.directory)\n        return True\n",
+        "        if self.durable:\n            os.fsync(lock)\n            _sync(self.directory)\n        return True\n",
         "        return True\n",
         "tests/crash/test_orders.py::test_begin_is_on_the_disk_before_a_deploy_runs",
     ),
