@@ -17,6 +17,8 @@ from leeroy.model import Build, Deploy, Environment, State
 EVERY = ("", "*")
 """The row of `environments` whose freeze holds all of them, those to come included."""
 
+_ENVIRONMENTS = select(*(c for c in environments.c if c is not environments.c.frozen_except))
+
 
 def deploy_of(row: Row[Any]) -> Deploy:
     """The frozen picture of a row of `deploys`."""
@@ -65,7 +67,7 @@ def put(conn: Connection, build: Build, environment: str, **values: Any) -> Depl
     """Make or change the row of a build's deploy."""
     found = get(conn, build.id, environment)
     if found is None:
-        key = f"{build.pipeline}-{environment}-{build.id}"
+        key = build.deploy_key(environment)
         row = {"build_id": build.id, "environment": environment, "key": key, "withdrawals": 0}
         conn.execute(deploys.insert(), {**row, **values})
     elif values:
@@ -116,7 +118,7 @@ def ensure_every(conn: Connection) -> None:
 
 def environment(conn: Connection, pipeline: str, name: str) -> Environment | None:
     """What is known of an environment."""
-    statement = select(environments).where(
+    statement = _ENVIRONMENTS.where(
         environments.c.pipeline == pipeline, environments.c.name == name
     )
     row = conn.execute(statement).first()
@@ -125,7 +127,7 @@ def environment(conn: Connection, pipeline: str, name: str) -> Environment | Non
 
 def all_environments(conn: Connection, name: str | None = None) -> list[Environment]:
     """Every environment (of that name), without the row that stands for all."""
-    statement = select(environments).where(environments.c.name != EVERY[1])
+    statement = _ENVIRONMENTS.where(environments.c.name != EVERY[1])
     if name is not None:
         statement = statement.where(environments.c.name == name)
     statement = statement.order_by(environments.c.pipeline, environments.c.name)
@@ -134,13 +136,13 @@ def all_environments(conn: Connection, name: str | None = None) -> list[Environm
 
 def everywhere(conn: Connection) -> list[Environment]:
     """Every environment, the row for all first; nothing is locked."""
-    statement = select(environments).order_by(environments.c.pipeline, environments.c.name)
+    statement = _ENVIRONMENTS.order_by(environments.c.pipeline, environments.c.name)
     return [environment_of(row) for row in conn.execute(statement)]
 
 
 def sharing(conn: Connection, lock: str) -> list[Environment]:
     """The environments that share *lock*, with the row for all; nothing is locked."""
-    statement = select(environments).where(
+    statement = _ENVIRONMENTS.where(
         sa.or_(environments.c.lock == lock, environments.c.name == EVERY[1])
     )
     statement = statement.order_by(environments.c.pipeline, environments.c.name)
@@ -155,8 +157,7 @@ def locked(conn: Connection, lock: str) -> list[Environment]:
     other: whoever freezes, holds or approves takes the same rows first.
     """
     statement = (
-        select(environments)
-        .where(sa.or_(environments.c.lock == lock, environments.c.name == EVERY[1]))
+        _ENVIRONMENTS.where(sa.or_(environments.c.lock == lock, environments.c.name == EVERY[1]))
         .order_by(environments.c.pipeline, environments.c.name)
         .with_for_update()
     )
@@ -165,11 +166,9 @@ def locked(conn: Connection, lock: str) -> list[Environment]:
 
 def lock_all(conn: Connection) -> list[Environment]:
     """Every environment, the row for all first, locked until the transaction ends."""
-    statement = (
-        select(environments)
-        .order_by(environments.c.pipeline, environments.c.name)
-        .with_for_update()
-    )
+    statement = _ENVIRONMENTS.order_by(
+        environments.c.pipeline, environments.c.name
+    ).with_for_update()
     return [environment_of(row) for row in conn.execute(statement)]
 
 
