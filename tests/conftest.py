@@ -17,10 +17,6 @@ from tests.servers import Leeroy, a_leeroy
 
 _number = itertools.count(1)
 
-# They make venvs and clouds of their own, which takes minutes: `make recipes` asks for them.
-# The folder itself is named: a pattern for what is in it would still load its conftest.
-collect_ignore = [] if os.environ.get("LEEROY_TEST_RECIPES") == "1" else ["recipes"]
-
 
 @pytest.fixture(scope="session")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:

@@ -41,7 +41,6 @@ def freeze(
             frozen_by=actor,
             frozen_reason=reason,
             frozen_until=ends,
-            frozen_except=None,
         )
         common.note(conn, context, actor, "freeze", f"{pipeline}/{name}", reason)
     builds.nudge(conn, now)
@@ -65,7 +64,6 @@ def thaw(conn: Connection, context: Context, actor: str, *, which: str) -> Json:
             frozen_by=None,
             frozen_reason=None,
             frozen_until=None,
-            frozen_except=None,
         )
         every = (pipeline, name) == deploys.EVERY
         deploys.unannounce(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import Connection
 
-from leeroy import onward, stoplink, views
+from leeroy import gates, onward, stoplink, views
 from leeroy.context import Context
 from leeroy.db import builds, chronicle, deploys, outbox
 from leeroy.errors import NotFound, NotPossible
@@ -91,7 +91,8 @@ def approve(
     """
     Let a fork's tests start; or lift approval, hold and the rest of the grace period.
 
-    It lifts no freeze.
+    It lifts no freeze, opens no window, and lets nobody overtake: the answer says what is still
+    to be waited for.
     """
     build = find(conn, id, lock=True)
     now = context.clock.now()
@@ -121,7 +122,9 @@ def approve(
     builds.change(conn, id, due_at=now)
     builds.wake(conn)
     common.note(conn, context, actor, "approve", f"build {id}", f"deploy to {build.environment}")
-    text = f"the deploy of build {id} to {build.environment} goes on"
+    wait = gates.closed(gates.facts(conn, build, onward.plan_of(build), now=now))
+    what = "goes on" if wait is None else f"is approved, and still waits: {wait.sentence}"
+    text = f"the deploy of build {id} to {build.environment} {what}"
     return common.told(conn, context, find(conn, id), text)
 
 
