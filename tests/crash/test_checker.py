@@ -16,7 +16,7 @@ from leeroy.db.engine import Database
 from leeroy.model import Move, Stage, State, StepState
 from leeroy.proof import world
 from leeroy.proof.checker import RULES, check
-from leeroy.proof.history import Answer, History, Taken
+from leeroy.proof.history import Answer, Frozen, History, Taken
 from tests.servers import a_leeroy
 from tests.sinks import json_sink
 from tests.waiting import until
@@ -226,6 +226,10 @@ BAD: dict[str, tuple[str, Callable[[History], History]]] = {
         "C1", lambda s: replace(s, answers=[Answer(build=1, asked_at=0, answered_at=1, verdict="cancelled")])),
     "stopped and deployed": (
         "C1", lambda s: replace(s, answers=[Answer(build=1, asked_at=0, answered_at=1, verdict="stopping")])),
+    "held and deployed": (
+        "C1", lambda s: events(s, 1, lambda f: [replace(e, move=Move.hold) if e.move is Move.announce else e for e in f])),
+    "frozen and deployed": (
+        "C1", lambda s: replace(s, freezes=[Frozen(pipeline="shop", environment="production", answered_at=0)])),
     "too late, and cancelled": (
         "C2", lambda s: replace(s, answers=[replace(s.answers[0], verdict="too_late")])),
     "a short grace period": ("C3", told_just_before),
