@@ -44,7 +44,7 @@ def freeze(
             frozen_except=None,
         )
         common.note(conn, context, actor, "freeze", f"{pipeline}/{name}", reason)
-    builds.nudge(conn, now)
+    builds.nudge(conn, now, but_locked=True)
     return {"environments": views.environments_json(conn, now)}
 
 
@@ -72,7 +72,7 @@ def thaw(conn: Connection, context: Context, actor: str, *, which: str) -> Json:
             conn, pipeline=None if every else pipeline, environment=None if every else name
         )
         common.note(conn, context, actor, "thaw", f"{pipeline}/{name}")
-    builds.nudge(conn, now)
+    builds.nudge(conn, now, but_locked=True)
     return {"environments": views.environments_json(conn, now)}
 
 

@@ -58,13 +58,21 @@ class Frozen:
     """
     A freeze of an environment that was answered, and when a person asked to lift it.
 
-    Times are seconds since the boot; `thawed_at` None: it still holds.
+    Times are seconds since the boot; `thawed_at` None: it still holds.  `waiting`
+    are builds that were seen to wait there after the answer, each with its version.
     """
 
     pipeline: str
     environment: str
     answered_at: float
     thawed_at: float | None = None
+    waiting: Mapping[int, int] = field(default_factory=dict)
+
+    def holds(self, event: Event, at: float) -> bool:
+        """Whether it was answered before that event of its environment, and not yet lifted."""
+        waited = self.waiting.get(event.build_id)
+        after = self.answered_at < at or (waited is not None and waited < event.seq)
+        return after and (self.thawed_at is None or at < self.thawed_at)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -46,7 +46,7 @@ grace = "500ms"
 verify = "true"
 [[notify]]
 to = "{phone}"
-on = ["deploy_pending", "interrupted", "done"]
+on = ["deploy_pending", "interrupted", "done", "cancelled"]
 """
 _TOOL = """
 [[test]]
@@ -58,6 +58,9 @@ run = '''{script}'''
 grace = "0s"
 interrupted = "again"
 status = "grep -q ' end '$LEEROY_BUILD' deploy ' '{log}'"
+[[notify]]
+to = "{phone}"
+on = ["deploy_pending", "cancelled"]
 """
 
 

@@ -63,13 +63,9 @@ def frozen(history: History) -> Iterator[Violation]:
         for event in events:
             if event.to_state is not State.deploying or build.deploy_to is not None:
                 continue
-            began = history.boot(event.at)
+            began, where = history.boot(event.at), (build.pipeline, event.environment)
             for freeze in history.freezes:
-                if (freeze.pipeline, freeze.environment) != (build.pipeline, event.environment):
-                    continue
-                if freeze.answered_at < began and (
-                    freeze.thawed_at is None or began < freeze.thawed_at
-                ):
+                if where == (freeze.pipeline, freeze.environment) and freeze.holds(event, began):
                     text = f"event {event.seq}: {event.environment} was frozen"
                     yield Violation("C1", number, text)
 
