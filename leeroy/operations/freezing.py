@@ -43,7 +43,7 @@ def freeze(
             frozen_until=ends,
         )
         common.note(conn, context, actor, "freeze", f"{pipeline}/{name}", reason)
-    builds.nudge(conn, now)
+    builds.nudge(conn, now, but_locked=True)
     return {"environments": views.environments_json(conn, now)}
 
 
@@ -70,7 +70,7 @@ def thaw(conn: Connection, context: Context, actor: str, *, which: str) -> Json:
             conn, pipeline=None if every else pipeline, environment=None if every else name
         )
         common.note(conn, context, actor, "thaw", f"{pipeline}/{name}")
-    builds.nudge(conn, now)
+    builds.nudge(conn, now, but_locked=True)
     return {"environments": views.environments_json(conn, now)}
 
 

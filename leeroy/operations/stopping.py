@@ -44,6 +44,8 @@ def cancel(
         )
     if build.state in _RUNNING:
         return _stop_running(conn, context, build, actor, reason, force=force)
+    if build.state is State.deploy_pending:
+        common.lock_environment(conn, build)
     moved = common.move(conn, context, build, Move.cancel, actor=actor, reason=reason)
     return common.told(conn, context, moved, f"build {id} is cancelled; nothing of it runs")
 
