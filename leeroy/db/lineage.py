@@ -150,7 +150,8 @@ def clear(conn: Connection) -> None:
     so has every one after a move to another incarnation, for none has seen it.
     """
     found = get(conn)
-    if same(found.incarnation, incarnation(conn)):
+    # A SQLite file has no other hosts: whoever else it names knows the file it was copied from.
+    if found.incarnation is not None and same(found.incarnation, incarnation(conn)):
         conn.execute(
             update(hosts)
             .where(hosts.c.doubted.is_(None), hosts.c.journal == found.era)

@@ -13,7 +13,8 @@ from alembic.config import Config
 from sqlalchemy.exc import DBAPIError
 
 from leeroy.db import builds, house, logs, schema, steps
-from leeroy.db.engine import Database, postgres_engine, sqlite_engine
+from leeroy.db.engine import Database
+from leeroy.db.engines import postgres_engine, sqlite_engine
 from leeroy.model import Move, Stage, State
 from tests.db import story
 
