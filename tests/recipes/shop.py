@@ -39,6 +39,7 @@ class Shop:
         self.leeroy, self.target = leeroy, target
         self._marks: dict[int, str] = {}
         srv = _SRV if PICTURES else leeroy.folder / "srv"
+        assert not (srv / f"{target.project}.git").exists(), "it is somebody else's"
         self.repo: Repo = a_repo(srv, target.project)
         self._install()
         self.leeroy.start()
@@ -118,9 +119,11 @@ class Shop:
         return [(s["stage"], s["environment"]) for s in steps].count(("deploy", self.target.place))
 
     def deployed(self, pushed: Pushed) -> None:
-        """Assert that a push ends well, and is live."""
+        """Assert that a push ends well, and is live; no secret is in its log."""
         assert "done" == self.finish(pushed.build), self.leeroy.logged(pushed.build)
         assert pushed.mark == self.target.live()
+        log = self.leeroy.logged(pushed.build)
+        assert not [name for name, value in self.target.secrets().items() if value in log]
 
 
 def fill(text: str, values: Mapping[str, str]) -> str:

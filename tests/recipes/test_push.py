@@ -14,13 +14,10 @@ pytestmark = pytest.mark.timeout(900)
 
 @pytest.mark.parametrize("target", EXAMPLES, indirect=True)
 def test_from_push_to_target(shop: Shop) -> None:
-    """What was pushed is tested and live, once; no secret is in its log."""
+    """What was pushed is tested and live, once."""
     pushed = shop.push(1)
     shop.deployed(pushed)
     assert [pushed.mark] == shop.target.changes()
-    log = shop.leeroy.logged(pushed.build)
-    for secret in shop.target.secrets().values():
-        assert secret not in log
     if PICTURES:
         picture(shop, pushed.build, Path(PICTURES) / f"recipe-{shop.target.example}.png")
 

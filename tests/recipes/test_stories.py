@@ -10,7 +10,7 @@ from tests.recipes.shop import Shop
 pytestmark = pytest.mark.timeout(900)
 
 
-@pytest.mark.parametrize("target", [*EXAMPLES, OVER_SSH], indirect=True)
+@pytest.mark.parametrize("target", EXAMPLES, indirect=True)
 def test_two_versions_and_back(shop: Shop) -> None:
     """An old version comes back, and then nothing follows it by itself until `thaw`."""
     target, leeroy = shop.target, shop.leeroy
@@ -33,6 +33,14 @@ def test_two_versions_and_back(shop: Shop) -> None:
     leeroy.cli("thaw", target.place)
     shop.deployed(third)
     assert [*before, third.mark] == target.changes()
+
+
+@pytest.mark.parametrize("target", [OVER_SSH], indirect=True)
+def test_the_remote_may_be_reached_over_ssh(shop: Shop) -> None:
+    """The same file, with an ssh address and a key."""
+    pushed = shop.push(1)
+    shop.deployed(pushed)
+    assert [pushed.mark] == shop.target.changes()
 
 
 @pytest.mark.parametrize("target", ["package-pypi"], indirect=True)
