@@ -13,7 +13,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 demo: $(RUNTIME)  ## a push, tests, the message, one deploy stopped and one done, live
 	$(BIN)/leeroy demo
 
-test: $(DEV)  ## lint and every test
+test: $(DEV) $(RECIPES)  ## lint and every test; each example pipeline from a push to its target
 	@$(MAKE) --no-print-directory lint
 	$(BIN)/python -m pytest -q -n 3
 
@@ -48,7 +48,7 @@ $(RECIPES): requirements/recipes.txt $(DEV)
 	$(PIP) download --no-deps --require-hashes -d $(VENV)/wheels -r requirements/recipes.txt
 	touch $@
 
-recipes: $(RECIPES)  ## each example pipeline, run from a push to its target
+recipes: $(RECIPES)  ## each example pipeline with its rollback and its misfortunes, as in .ci/run
 	LEEROY_TEST_RECIPES=1 $(BIN)/python -m pytest -q -n 3 tests/recipes
 
 mutants: $(DEV)  ## errors put into a copy of the code, each caught by a named test

@@ -7,7 +7,6 @@ repository and each target's server whether it answers.
 
 from __future__ import annotations
 
-import os
 import socket
 import subprocess
 import tempfile
@@ -15,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from leeroy import pipelines, shelf
+from leeroy.catchup.asking import environment
 from leeroy.config import Config, Secrets, env_lines, load
 from leeroy.errors import ConfigError, LeeroyError, Mistake
 from leeroy.model import State
@@ -48,7 +48,7 @@ def everything(
         text = "holds no pipeline yet; `leeroy init` makes a first one"
         found.append(Mistake(str(config.pipelines), 0, "", text, warning=True))
     for file in chosen:
-        found += _file(config, secrets, file, online=online)
+        found += _file(config, secrets, file, environ, online=online)
     if online:
         found += _ask_targets(config, secrets, config.notify, str(config.file or "leeroy.toml"))
     return list(dict.fromkeys(found))
@@ -68,7 +68,9 @@ def _source(file: Path | None) -> File:
     return File(text, str(file or "leeroy.toml"))
 
 
-def _file(config: Config, secrets: Secrets, file: Path, *, online: bool) -> Iterator[Mistake]:
+def _file(
+    config: Config, secrets: Secrets, file: Path, environ: Mapping[str, str], *, online: bool
+) -> Iterator[Mistake]:
     try:
         text = file.read_text(encoding="utf-8")
     except UnicodeDecodeError:
@@ -90,7 +92,7 @@ def _file(config: Config, secrets: Secrets, file: Path, *, online: bool) -> Iter
     yield from source.mistakes
     if online:
         if pipeline.repository is not None:
-            yield from _ask_repository(str(file), pipeline, secrets)
+            yield from _ask_repository(str(file), pipeline, config, secrets, environ)
         yield from _ask_targets(config, secrets, pipeline.notify, str(file))
 
 
@@ -193,7 +195,13 @@ def _has_grace(deploy: Deploy) -> bool:
 # --- online
 
 
-def _ask_repository(file: str, pipeline: Pipeline, secrets: Secrets) -> Iterator[Mistake]:
+def _ask_repository(
+    file: str,
+    pipeline: Pipeline,
+    config: Config,
+    secrets: Secrets,
+    environ: Mapping[str, str],
+) -> Iterator[Mistake]:
     assert pipeline.repository is not None
     with tempfile.TemporaryDirectory(prefix="leeroy-check-") as folder:
         request = Path(folder, checkout.REQUEST)
@@ -209,11 +217,10 @@ def _ask_repository(file: str, pipeline: Pipeline, secrets: Secrets) -> Iterator
             return  # said already
         request.touch(mode=0o600)
         request.write_text(text, encoding="utf-8")
-        env = {key: os.environ[key] for key in ("PATH", "HOME", "LANG") if key in os.environ}
         try:
             done = subprocess.run(
                 checkout.argv(request, online_check=True),
-                env=env | {"LEEROY_RUN_DIR": folder},
+                env=environment(config, environ, pipeline, Path(folder)),
                 cwd=folder,
                 capture_output=True,
                 timeout=_ONLINE_S,

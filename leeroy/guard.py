@@ -166,7 +166,6 @@ def _freeze(conn: Connection, context: Context, doubt: str, text: str, kept: Ent
         frozen_by=WHO,
         frozen_reason=reason,
         frozen_until=None,
-        frozen_except=None,
     )
     house.note(conn, context.clock.now(), WHO, "freeze", "/*", reason)
     if not known:

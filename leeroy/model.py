@@ -170,6 +170,10 @@ class Build:
     head_repository: str | None = None
     pull_request_ref: str | None = None
 
+    def deploy_key(self, environment: str) -> str:
+        """LEEROY_DEPLOY of its deploy there: the same in every attempt, and no other's."""
+        return f"{self.pipeline}-{environment}-{self.id}"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
@@ -257,7 +261,7 @@ class Deploy:
     """
     One build's deploy to one environment, from its announcement to its outcome.
 
-    `key` is LEEROY_DEPLOY: the same in every attempt.  `announced_at` is None
+    `key` is `Build.deploy_key`, for the record.  `announced_at` is None
     while the build waits for its turn, before its grace period can start;
     `watcher` is the host whose process measures that period.
     `heard_at` is when the first listening target accepted the announcement,
@@ -308,7 +312,6 @@ class Environment:
     frozen_by: str | None
     frozen_reason: str | None
     frozen_until: datetime | None
-    frozen_except: int | None
 
 
 @dataclass(frozen=True, kw_only=True)

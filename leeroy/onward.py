@@ -16,7 +16,7 @@ from leeroy import gates, pipelines
 from leeroy.advance import advance
 from leeroy.db import builds, deploys
 from leeroy.errors import Overtaken
-from leeroy.model import Build, Move, State
+from leeroy.model import Build, Environment, Move, State
 from leeroy.pipelines import Target
 
 
@@ -76,6 +76,9 @@ def onward(
     plan = next_plan(build)
     if plan is None:
         return advance(conn, build, Move.finish, now=now, actor=actor, house=house, reason=reason)
+    # Before the announcement: what is told of this environment is told in the order of its lock.
+    builds.still(conn, build.pipeline, plan.environment)
+    _places(conn, build, plan)
     moved = advance(
         conn,
         build,
@@ -87,6 +90,13 @@ def onward(
         environment=plan.environment,
     )
     return settle(conn, moved, plan, now=now, actor=actor, house=house)
+
+
+def _places(conn: Connection, build: Build, plan: pipelines.Deploy) -> Sequence[Environment]:
+    """The environments that share the plan's lock; nobody else decides about them meanwhile."""
+    deploys.ensure_every(conn)
+    deploys.ensure(conn, build.pipeline, [(plan.environment, plan.lock)])
+    return deploys.locked(conn, plan.lock)
 
 
 def settle(
@@ -101,9 +111,7 @@ def settle(
     """What arriving in `deploy_pending` means for the others there, and for the build itself."""
     if build.state is not State.deploy_pending:
         return build
-    deploys.ensure_every(conn)
-    deploys.ensure(conn, build.pipeline, [(plan.environment, plan.lock)])
-    places = deploys.locked(conn, plan.lock)
+    places = _places(conn, build, plan)
     mine = next(p for p in places if (p.pipeline, p.name) == (build.pipeline, plan.environment))
     why = gates.overtaken_by(conn, build, mine)
     if why is not None:

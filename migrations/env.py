@@ -7,7 +7,7 @@ import os
 from alembic import context
 from sqlalchemy import Connection, make_url
 
-from leeroy.db.engine import postgres_engine, sqlite_engine
+from leeroy.db.engines import postgres_engine, sqlite_engine
 from leeroy.db.tables import metadata
 
 

@@ -5,21 +5,36 @@ from __future__ import annotations
 import itertools
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from leeroy.db import schema
 from leeroy.db.engine import Database
+from tests import longrun
 from tests.postgres import a_postgres, programs
 from tests.servers import Leeroy, a_leeroy
 
 _number = itertools.count(1)
 
-# They make venvs and clouds of their own, which takes minutes: `make recipes` asks for them.
-# The folder itself is named: a pattern for what is in it would still load its conftest.
-collect_ignore = [] if os.environ.get("LEEROY_TEST_RECIPES") == "1" else ["recipes"]
+
+@pytest.fixture
+def gave(record_property: Callable[[str, object], None]) -> longrun.Tell:
+    """Where a long run tells its counts: `gave("storm", kills=…)`."""
+    return longrun.teller(record_property)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """After `make torture`: what it gave, as a table."""
+    if os.environ.get("LEEROY_TORTURE") != "1":
+        return
+    stats = terminalreporter.stats
+    table = longrun.lines([*stats.get("passed", ()), *stats.get("failed", ())])
+    if table:
+        terminalreporter.section(f"what the long run gave ({os.cpu_count()} cores)")
+        for line in table:
+            terminalreporter.write_line(line)
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,7 @@ import os
 import pwd
 import signal
 import socket
+import socketserver
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -94,7 +95,8 @@ class HttpsGit:
 
     `/public/NAME.git` and, with a login, `/private/NAME.git` show the same
     repositories; `/moved/…` redirects to /private on this server and
-    `/elsewhere/…` to the same place by another host's name.
+    `/elsewhere/…` to the same place by another host's name.  As bitbucket.org
+    (see `tunnel`) it shows `/acme/…` with the login, and `/mallory/…` without.
     """
 
     url: str
@@ -167,6 +169,10 @@ http {{
     location ~ ^/private(/.*)$ {{
       auth_basic git; auth_basic_user_file {folder}/htpasswd; fastcgi_pass unix:{folder}/fcgi.sock;
     }}
+    location ~ ^(/acme/.*)$ {{
+      auth_basic git; auth_basic_user_file {folder}/htpasswd; fastcgi_pass unix:{folder}/fcgi.sock;
+    }}
+    location ~ ^(/mallory/.*)$ {{ fastcgi_pass unix:{folder}/fcgi.sock; }}
     location ~ ^/moved(/.*)$ {{ return 301 /private$1$is_args$args; }}
     location ~ ^/elsewhere(/.*)$ {{ return 301 https://127.0.0.1:{other}/private$1$is_args$args; }}
     location ~ ^/to-file(/.*)$ {{ return 301 file://{repos}$1; }}
@@ -233,6 +239,45 @@ def git_daemon(repos: Path, folder: Path) -> Iterator[str]:
 
 
 @contextlib.contextmanager
+def tunnel(port: int) -> Iterator[tuple[str, list[str]]]:
+    """A proxy whose every CONNECT leads to *port* here: its address, and the hosts asked for."""
+    asked: list[str] = []
+
+    class Handler(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            words = self.rfile.readline().split()
+            while self.rfile.readline().strip():
+                pass  # its headers say nothing that matters
+            asked.append(words[1].decode())
+            with socket.create_connection(("127.0.0.1", port)) as inner:
+                self.wfile.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+                back = threading.Thread(target=_pipe, args=(inner, self.connection), daemon=True)
+                back.start()
+                _pipe(self.connection, inner)
+                back.join(10)
+
+    class Server(socketserver.ThreadingTCPServer):
+        daemon_threads = True
+        block_on_close = False
+
+    with Server(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}", asked
+        finally:
+            server.shutdown()
+            thread.join(5)
+
+
+def _pipe(source: socket.socket, target: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while data := source.recv(65536):
+            target.sendall(data)
+        target.shutdown(socket.SHUT_WR)
+
+
+@contextlib.contextmanager
 def silent_server() -> Iterator[int]:
     """A port that accepts connections and reads, but never answers."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -290,9 +335,8 @@ def _certificates(folder: Path) -> Path:
     except ImportError:
         missing("trustme")
     ca = trustme.CA()
-    ca.issue_cert("localhost", "127.0.0.1").private_key_and_cert_chain_pem.write_to_path(
-        str(folder / "server.pem")
-    )
+    names = ("localhost", "127.0.0.1", "bitbucket.org")
+    ca.issue_cert(*names).private_key_and_cert_chain_pem.write_to_path(str(folder / "server.pem"))
     ca.cert_pem.write_to_path(str(folder / "ca.pem"))
     return folder / "ca.pem"
 

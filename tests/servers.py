@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 import http.client
@@ -278,7 +279,7 @@ def a_leeroy(folder: Path, database: str | None = None, **settings: Any) -> Iter
     finally:
         if made.process is not None:
             made.kill()
-        end_supervisors(folder)
+        end_runs(folder)
 
 
 def supervisors(folder: Path) -> list[int]:
@@ -297,9 +298,28 @@ def supervisors(folder: Path) -> list[int]:
     return found
 
 
-def end_supervisors(folder: Path) -> None:
-    for pid in supervisors(folder):
-        try:
-            os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            continue
+def scripts(folder: Path) -> list[int]:
+    """The processes of an installation's scripts, whoever started them."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                environ = (entry / "environ").read_bytes()
+            except OSError:
+                continue
+            if b"LEEROY_RUN=" in environ and os.fsencode(folder) in environ:
+                found.append(int(entry.name))
+    return found
+
+
+def end_runs(folder: Path) -> None:
+    """kill -9 of an installation's supervisors and scripts, until none is left."""
+
+    def gone() -> bool:
+        found = [*supervisors(folder), *scripts(folder)]
+        for pid in found:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        return not found
+
+    until(gone, 20, "everything it started is dead")

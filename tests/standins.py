@@ -12,13 +12,14 @@ from __future__ import annotations
 import json
 import re
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-Reply = tuple[int, Any]
+Reply = tuple[int, Any] | tuple[int, Any, dict[str, str]]
 _SHA = re.compile(r"[0-9a-f]{40}\Z")
 TOKEN = "canary-f0rge-token"
 
@@ -32,6 +33,7 @@ class StandIn:
     def __init__(self) -> None:
         self.token = TOKEN
         self.asked: list[tuple[str, str]] = []
+        self.asked_at: list[float] = []
         self.refused: list[tuple[str, str, Any]] = []
         self.statuses: list[dict[str, Any]] = []
         self.comments: dict[int, dict[str, Any]] = {}
@@ -77,6 +79,7 @@ class StandIn:
     def serve(self, handler: _Handler, method: str) -> None:
         length = int(handler.headers.get("Content-Length", 0))
         text = handler.rfile.read(length)
+        self.asked_at.append(time.monotonic())
         self.asked.append((method, handler.path))
         self._released.wait(60)
         if self._broken is not None:
@@ -86,6 +89,7 @@ class StandIn:
         parts = urlsplit(handler.path)
         query = {key: values[-1] for key, values in parse_qs(parts.query).items()}
         body = json.loads(text) if text else None
+        more: dict[str, str] = {}
         if not self.let_in(handler.headers):
             status, answer = 401, {"message": "Bad credentials"}
         elif not parts.path.startswith(self.base + "/"):
@@ -93,10 +97,11 @@ class StandIn:
         else:
             with self.lock:
                 path = parts.path.removeprefix(self.base)
-                status, answer = self.route(method, path, query, body)
+                status, answer, *rest = self.route(method, path, query, body)
+                more = rest[0] if rest else {}
         if status >= 400:
             self.refused.append((method, handler.path, answer))
-        handler.reply(status, answer, {})
+        handler.reply(status, answer, more)
 
     def remember(self, context: str, state: str, **more: Any) -> dict[str, Any]:
         made = {"context": context, "state": state, "id": len(self.statuses) + 1, **more}
@@ -256,17 +261,24 @@ class GitLab(StandIn):
     def __init__(self) -> None:
         super().__init__()
         self._now: dict[tuple[str, str, str], str] = {}
+        self.forks: dict[str, str] = {}
+        """Commits that only a fork has, and which."""
 
     def let_in(self, headers: Any) -> bool:
         return bool(headers.get("PRIVATE-TOKEN") == self.token)
 
     def route(self, method: str, path: str, query: dict[str, str], body: Any) -> Reply:
         found = re.match(r"/projects/([^/]+)(/.*)", path)
-        if not found or unquote(found[1]) != self.project:
+        project = unquote(found[1]) if found else ""
+        if not found or project not in {self.project, *self.forks.values()}:
             return 404, {"message": "404 Project Not Found"}
         path = found[2]
         if found := re.fullmatch(r"/statuses/([0-9a-f]+)", path):
+            if self.forks.get(found[1], self.project) != project:
+                return 404, {"message": "404 Commit Not Found"}
             return self._status(found[1], body)
+        if project != self.project:
+            return 403, {"message": "403 Forbidden"}
         if found := re.fullmatch(r"/merge_requests/([0-9]+)/notes(?:/([0-9]+))?", path):
             number = int(found[1])
             if number not in self.pulls:

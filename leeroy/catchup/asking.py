@@ -20,6 +20,7 @@ from pathlib import Path
 from secrets import token_hex
 from typing import Any
 
+from leeroy.config import Config
 from leeroy.context import Context
 from leeroy.errors import ConfigError, LeeroyError, Unavailable
 from leeroy.hooks.payload import MESSAGE_LIMIT
@@ -134,13 +135,7 @@ class Asks:
     def _run(
         self, pipeline: Pipeline, argv: Sequence[str], folder: Path, deadline_s: float
     ) -> dict[str, Any]:
-        env = {
-            "PATH": self._context.environ.get("PATH", _PATH),
-            "HOME": self._context.environ.get("HOME", "/"),  # where ssh looks for keys of its own
-            **self._context.config.env,
-            **pipeline.env,
-            "LEEROY_RUN_DIR": str(folder),
-        }
+        env = environment(self._context.config, self._context.environ, pipeline, folder)
         process = self._begin(argv, env, folder)
         try:
             out, err = process.communicate(timeout=deadline_s + _END_S)
@@ -179,6 +174,19 @@ class Asks:
             )
             self._running.add(process)
             return process
+
+
+def environment(
+    config: Config, environ: Mapping[str, str], pipeline: Pipeline, folder: Path
+) -> dict[str, str]:
+    """What the checkout program knows when it only asks: as in a build, but for the build."""
+    return {
+        "PATH": environ.get("PATH", _PATH),
+        "HOME": environ.get("HOME", "/"),  # where ssh looks for keys of its own
+        **config.env,
+        **pipeline.env,
+        "LEEROY_RUN_DIR": str(folder),
+    }
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from leeroy.catchup import comparing, network, schedule
+from leeroy.catchup.again import Redeliveries
 from leeroy.catchup.asking import Asks, NoAnswer
 from leeroy.catchup.schedule import Key, Schedule
 from leeroy.context import Context
@@ -59,6 +60,9 @@ class CatchUp:
         self._doubted = False
         self._absent_at: float | None = None
         self._asks = Asks(context)
+        self._again = Redeliveries(database, context)
+        self._made_up_for: set[Key] = set()
+        """The repositories whose failed deliveries were asked for since the last absence."""
         self._askers = ThreadPoolExecutor(AT_ONCE, "ask")
         self._thread = threading.Thread(target=self._loop, name="catch-up", daemon=True)
         self._hearing = network.listen()
@@ -80,6 +84,7 @@ class CatchUp:
         if self._hearing is not None:
             self._hearing.close()  # its thread ends at the next route, or with the process
         self._asks.close()
+        self._again.close()
         self._askers.shutdown(wait=True, cancel_futures=True)
 
     def returned(self) -> None:
@@ -145,6 +150,7 @@ class CatchUp:
         self._asleep_s = asleep
         if self._absent_at is not None and self._absent_at <= now:
             self._absent_at = None
+            self._made_up_for.clear()
             self._schedule.soon(now)
 
     def _see_doubt(self, by_key: Mapping[Key, Sequence[Pipeline]], now: float) -> None:
@@ -174,6 +180,10 @@ class CatchUp:
             log.exception("the answer of %s could not be compared", pipelines[0].repository)
         with self._lock:
             self._schedule.done(key, began, clock.monotonic(), well=well, more=more)
+            # After the look: what the repository tells itself is settled then.
+            if well and key not in self._made_up_for:
+                self._made_up_for.add(key)
+                self._again.ask(pipelines)
         self._wake.set()
 
 

@@ -330,7 +330,7 @@ def backup(
     """Copy the SQLite database, also while a server runs."""
     from leeroy.config import load
     from leeroy.db import copying
-    from leeroy.db.engine import label
+    from leeroy.db.engines import label
 
     found = load(config)
     if not found.database.startswith("sqlite:///"):

@@ -185,6 +185,23 @@ def at_environment(
     return [build_of(row) for row in conn.execute(statement.order_by(builds.c.place))]
 
 
+def still(conn: Connection, pipeline: str, environment: str) -> None:
+    """
+    Nobody else moves the builds that wait there before this transaction ends.
+
+    Whoever moves one has its row first and the environment's after it; so has whoever
+    arrives and makes the older ones give way, and none of them waits for the other.
+    """
+    if conn.dialect.name == "sqlite":
+        return  # it has one writer
+    waiting = select(builds.c.id).where(
+        builds.c.pipeline == pipeline,
+        builds.c.environment == environment,
+        builds.c.state == State.deploy_pending,
+    )
+    conn.execute(waiting.order_by(builds.c.place).with_for_update())
+
+
 def older_tags(conn: Connection, build: Build) -> list[int]:
     """The unfinished tag builds of the same pipeline with a smaller place."""
     statement = select(builds.c.id).where(
@@ -271,12 +288,21 @@ def wake(conn: Connection) -> None:
     touch(conn, "builds")
 
 
-def nudge(conn: Connection, now: datetime, *, pipeline: str | None = None) -> None:
-    """Make the loop look at every deploy that waits (of one pipeline) at once."""
-    statement = update(builds).where(builds.c.state == State.deploy_pending)
+def nudge(
+    conn: Connection, now: datetime, *, pipeline: str | None = None, but_locked: bool = False
+) -> None:
+    """
+    Make the loop look at every deploy that waits (of one pipeline) at once.
+
+    `but_locked` is for whoever holds the rows of the environments: who has a build's row then
+    is on the way to those, and will see what was changed; to wait for each other helps nobody.
+    """
+    waiting = select(builds.c.id).where(builds.c.state == State.deploy_pending)
     if pipeline is not None:
-        statement = statement.where(builds.c.pipeline == pipeline)
-    conn.execute(statement.values(due_at=now))
+        waiting = waiting.where(builds.c.pipeline == pipeline)
+    if but_locked:
+        waiting = waiting.order_by(builds.c.id).with_for_update(skip_locked=True)
+    conn.execute(update(builds).where(builds.c.id.in_(waiting)).values(due_at=now))
     touch(conn, "builds")
 
 

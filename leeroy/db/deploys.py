@@ -19,6 +19,7 @@ EVERY = ("", "*")
 """The row of `environments` whose freeze holds all of them, those to come included."""
 
 _ENSURE = upserts.prepared(environments, lambda insert: insert.on_conflict_do_nothing())
+_ENVIRONMENTS = select(*(c for c in environments.c if c is not environments.c.frozen_except))
 
 
 def deploy_of(row: Row[Any]) -> Deploy:
@@ -68,7 +69,7 @@ def put(conn: Connection, build: Build, environment: str, **values: Any) -> Depl
     """Make or change the row of a build's deploy."""
     found = get(conn, build.id, environment)
     if found is None:
-        key = f"{build.pipeline}-{environment}-{build.id}"
+        key = build.deploy_key(environment)
         row = {"build_id": build.id, "environment": environment, "key": key, "withdrawals": 0}
         conn.execute(deploys.insert(), {**row, **values})
     elif values:
@@ -107,7 +108,7 @@ def ensure_every(conn: Connection) -> None:
 
 def environment(conn: Connection, pipeline: str, name: str) -> Environment | None:
     """What is known of an environment."""
-    statement = select(environments).where(
+    statement = _ENVIRONMENTS.where(
         environments.c.pipeline == pipeline, environments.c.name == name
     )
     row = conn.execute(statement).first()
@@ -116,7 +117,7 @@ def environment(conn: Connection, pipeline: str, name: str) -> Environment | Non
 
 def all_environments(conn: Connection, name: str | None = None) -> list[Environment]:
     """Every environment (of that name), without the row that stands for all."""
-    statement = select(environments).where(environments.c.name != EVERY[1])
+    statement = _ENVIRONMENTS.where(environments.c.name != EVERY[1])
     if name is not None:
         statement = statement.where(environments.c.name == name)
     statement = statement.order_by(environments.c.pipeline, environments.c.name)
@@ -125,13 +126,13 @@ def all_environments(conn: Connection, name: str | None = None) -> list[Environm
 
 def everywhere(conn: Connection) -> list[Environment]:
     """Every environment, the row for all first; nothing is locked."""
-    statement = select(environments).order_by(environments.c.pipeline, environments.c.name)
+    statement = _ENVIRONMENTS.order_by(environments.c.pipeline, environments.c.name)
     return [environment_of(row) for row in conn.execute(statement)]
 
 
 def sharing(conn: Connection, lock: str) -> list[Environment]:
     """The environments that share *lock*, with the row for all; nothing is locked."""
-    statement = select(environments).where(
+    statement = _ENVIRONMENTS.where(
         sa.or_(environments.c.lock == lock, environments.c.name == EVERY[1])
     )
     statement = statement.order_by(environments.c.pipeline, environments.c.name)
@@ -146,8 +147,7 @@ def locked(conn: Connection, lock: str) -> list[Environment]:
     other: whoever freezes, holds or approves takes the same rows first.
     """
     statement = (
-        select(environments)
-        .where(sa.or_(environments.c.lock == lock, environments.c.name == EVERY[1]))
+        _ENVIRONMENTS.where(sa.or_(environments.c.lock == lock, environments.c.name == EVERY[1]))
         .order_by(environments.c.pipeline, environments.c.name)
         .with_for_update()
     )
@@ -156,11 +156,9 @@ def locked(conn: Connection, lock: str) -> list[Environment]:
 
 def lock_all(conn: Connection) -> list[Environment]:
     """Every environment, the row for all first, locked until the transaction ends."""
-    statement = (
-        select(environments)
-        .order_by(environments.c.pipeline, environments.c.name)
-        .with_for_update()
-    )
+    statement = _ENVIRONMENTS.order_by(
+        environments.c.pipeline, environments.c.name
+    ).with_for_update()
     return [environment_of(row) for row in conn.execute(statement)]
 
 

@@ -149,8 +149,9 @@ def clear(conn: Connection) -> None:
     this one, and not ahead of it.  Any other host has yet to say what it knows;
     so has every one after a move to another incarnation, for none has seen it.
     """
-    found, now = get(conn), incarnation(conn)
-    if now is not None and same(found.incarnation, now):  # SQLite has one host; others are copies
+    found = get(conn)
+    # A SQLite file has no other hosts: whoever else it names knows the file it was copied from.
+    if found.incarnation is not None and same(found.incarnation, incarnation(conn)):
         conn.execute(
             update(hosts)
             .where(hosts.c.doubted.is_(None), hosts.c.journal == found.era)

@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
-from leeroy.db.engine import label, postgres_engine, sqlite_engine
+from leeroy.db.engines import label, postgres_engine, sqlite_engine
 from leeroy.errors import Unavailable
 
 HEAD: Final = "0008"

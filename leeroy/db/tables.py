@@ -279,6 +279,8 @@ environments = Table(
     Column("frozen_by", Text),
     Column("frozen_reason", Text),
     Column("frozen_until", Instant),
+    # Of no use: what a person deploys passes every freeze.  It stays because a host of an older
+    # version, which shares the database during an update, still writes it.
     Column("frozen_except", BigInteger),
     PrimaryKeyConstraint("pipeline", "name"),
     Index("ix_environments_lock", "lock"),

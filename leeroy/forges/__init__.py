@@ -5,6 +5,8 @@ What Leeroy tells forges: requests as values, answers understood; and the wire t
     talk          a conversation without a socket; what a refusal means
     values        a status, a comment, a deployment, a webhook, in no forge's words
     github gitlab bitbucket datacenter gitea     each forge's own words, limits and keys; pure
+    alike         what GitHub's API and Gitea's have in common
+    steady        one comment that stays one; lists read calmly
     wire          HTTP: deadlines, no token to another host
 
 No database here, and no decision about what is told when.
@@ -13,15 +15,16 @@ No database here, and no decision about what is told when.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from types import MappingProxyType
 from typing import Final, Protocol
 
 from leeroy.forges import bitbucket, datacenter, gitea, github, gitlab
 from leeroy.forges.place import Place
 from leeroy.forges.talk import Talk
-from leeroy.forges.values import Comment, Hook, Registered, Status
+from leeroy.forges.values import Comment, Failed, Hook, Registered, Status
 
-__all__ = ["FORGES", "Forge"]
+__all__ = ["FORGES", "KEEPERS", "Forge", "Keeper"]
 
 
 class Forge(Protocol):
@@ -51,6 +54,26 @@ class Forge(Protocol):
         """Make the webhook, or bring the one with the same address up to date."""
 
 
+class Keeper(Protocol):
+    """What the module of a forge offers that keeps its deliveries, and sends them again."""
+
+    @property
+    def RESENDS(self) -> tuple[int, float]:
+        """How many it sends again in how many seconds."""
+
+    def headers(self, token: str) -> Mapping[str, str]:
+        """What every request carries, the token among it."""
+
+    def failed(self, place: Place, url: str, since: datetime) -> Talk[list[Failed]]:
+        """The deliveries of pull requests to *url* since then that never got through."""
+
+    def holds(self, place: Place, one: Failed) -> Talk[int | None]:
+        """The number of the pull request it tells of, if that is still as told; else None."""
+
+    def again(self, place: Place, one: Failed) -> Talk[None]:
+        """Have it sent once more, with the id it had."""
+
+
 FORGES: Final[Mapping[str, Forge]] = MappingProxyType(
     {
         "github": github,
@@ -61,3 +84,5 @@ FORGES: Final[Mapping[str, Forge]] = MappingProxyType(
     }
 )
 """The forges by `Place.forge`."""
+KEEPERS: Final[Mapping[str, Keeper]] = MappingProxyType({"github": github, "gitlab": gitlab})
+"""Those that keep their deliveries, by `Place.forge`."""

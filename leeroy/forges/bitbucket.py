@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, Final
 from urllib.parse import quote
 
 from leeroy.forges.place import Place
-from leeroy.forges.steady import identity, inner, kept, paged, thing
+from leeroy.forges.steady import MOST_PAGES, identity, inner, kept, paged, thing
 from leeroy.forges.talk import Request, Talk, ask
 from leeroy.forges.values import Comment, Hook, Registered, Status, Word, cut
 
@@ -31,7 +31,6 @@ EVENTS: Final = (
 )
 DEPLOYS: Final = False
 PAGE: Final = 100
-MOST_PAGES: Final = 20
 
 STATES: Final = MappingProxyType(
     {
@@ -97,15 +96,11 @@ def comment(place: Place, told: Comment) -> Talk[str]:
         return answer.status < 300
 
     def find() -> Talk[str | None]:
-        for number in range(1, MOST_PAGES + 1):
-            query = f"?sort=-created_on&pagelen={PAGE}&page={number}"
-            answer = yield from ask(request("GET", path + query))
-            for one in paged(answer, "values"):
-                if told.marker in str(inner(one, "content", "raw")) and not one.get("deleted"):
-                    return str(one["id"])
-            if not thing(answer).get("next"):
-                break
-        return None
+        found = yield from _first(
+            lambda number: request("GET", f"{path}?sort=-created_on&pagelen={PAGE}&page={number}"),
+            lambda one: told.marker in str(inner(one, "content", "raw")) and not one.get("deleted"),
+        )
+        return None if found is None else str(found["id"])
 
     def create() -> Talk[str]:
         return identity((yield from ask(request("POST", path, body))))
@@ -142,17 +137,30 @@ def register(place: Place, hook: Hook) -> Talk[Registered]:
     def request(method: str, path: str, body: Mapping[str, Any] | None = None) -> Request:
         return place.request(method, path, body, what="the webhook", needs="the scope webhook")
 
-    for number in range(1, MOST_PAGES + 1):
-        answer = yield from ask(request("GET", f"{path}?pagelen={PAGE}&page={number}"))
-        for one in paged(answer, "values"):
-            if one.get("url") == hook.url:
-                uuid = str(one["uuid"])
-                yield from ask(request("PUT", f"{path}/{quote(uuid, safe='')}", body))
-                return Registered(id=uuid, new=False)
-        if not thing(answer).get("next"):
-            break
+    known = yield from _first(
+        lambda number: request("GET", f"{path}?pagelen={PAGE}&page={number}"),
+        lambda one: one.get("url") == hook.url,
+    )
+    if known is not None:
+        uuid = str(known["uuid"])
+        yield from ask(request("PUT", f"{path}/{quote(uuid, safe='')}", body))
+        return Registered(id=uuid, new=False)
     made = yield from ask(request("POST", path, body))
     return Registered(id=identity(made, "uuid"), new=True)
+
+
+def _first(
+    listed: Callable[[int], Request], wanted: Callable[[dict[str, Any]], bool]
+) -> Talk[dict[str, Any] | None]:
+    """As `steady.first`, for pages that say themselves whether another one follows."""
+    for number in range(1, MOST_PAGES + 1):
+        answer = yield from ask(listed(number))
+        for one in paged(answer, "values"):
+            if wanted(one):
+                return one
+        if not thing(answer).get("next"):
+            break
+    return None
 
 
 def _repo(place: Place) -> str:

@@ -7,13 +7,13 @@ per repository since 7.4, and one per commit before that.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
 from leeroy.forges.bitbucket import STATES as CLOUD_STATES
 from leeroy.forges.place import Place
-from leeroy.forges.steady import identity, inner, kept, paged, thing
+from leeroy.forges.steady import MOST_PAGES, identity, inner, kept, paged, thing
 from leeroy.forges.talk import Request, Talk, ask
 from leeroy.forges.values import Comment, Hook, Registered, Status, Word, cut
 
@@ -30,7 +30,6 @@ EVENTS: Final = (
 )
 DEPLOYS: Final = False
 PAGE: Final = 100
-MOST_PAGES: Final = 20
 
 _STATES: Final = MappingProxyType({**CLOUD_STATES, Word.stopped: "CANCELLED"})
 _OLD_STATES: Final = MappingProxyType({**CLOUD_STATES, Word.stopped: "FAILED"})
@@ -82,16 +81,11 @@ def comment(place: Place, told: Comment) -> Talk[str]:
         return True
 
     def find() -> Talk[str | None]:
-        start = 0
-        for _ in range(MOST_PAGES):
-            answer = yield from ask(request("GET", f"{pull}/activities?limit={PAGE}&start={start}"))
-            for one in paged(answer, "values"):
-                if told.marker in str(inner(one, "comment", "text")):
-                    return str(inner(one, "comment", "id"))
-            start = thing(answer).get("nextPageStart") or 0
-            if not start:
-                break
-        return None
+        found = yield from _first(
+            lambda start: request("GET", f"{pull}/activities?limit={PAGE}&start={start}"),
+            lambda one: told.marker in str(inner(one, "comment", "text")),
+        )
+        return None if found is None else str(inner(found, "comment", "id"))
 
     def create() -> Talk[str]:
         body = {"text": told.text}
@@ -129,17 +123,30 @@ def register(place: Place, hook: Hook) -> Talk[Registered]:
         needs = "the permission REPO_ADMIN"
         return place.request(method, path, body, what="the webhook", needs=needs)
 
+    known = yield from _first(
+        lambda start: request("GET", f"{path}?limit={PAGE}&start={start}"),
+        lambda one: one.get("url") == hook.url,
+    )
+    if known is not None:
+        yield from ask(request("PUT", f"{path}/{known['id']}", body))
+        return Registered(id=str(known["id"]), new=False)
+    return Registered(id=identity((yield from ask(request("POST", path, body)))), new=True)
+
+
+def _first(
+    listed: Callable[[int], Request], wanted: Callable[[dict[str, Any]], bool]
+) -> Talk[dict[str, Any] | None]:
+    """As `steady.first`, for pages that say where the next one starts."""
     start = 0
     for _ in range(MOST_PAGES):
-        answer = yield from ask(request("GET", f"{path}?limit={PAGE}&start={start}"))
+        answer = yield from ask(listed(start))
         for one in paged(answer, "values"):
-            if one.get("url") == hook.url:
-                yield from ask(request("PUT", f"{path}/{one['id']}", body))
-                return Registered(id=str(one["id"]), new=False)
+            if wanted(one):
+                return one
         start = thing(answer).get("nextPageStart") or 0
         if not start:
             break
-    return Registered(id=identity((yield from ask(request("POST", path, body)))), new=True)
+    return None
 
 
 def _repo(place: Place) -> str:

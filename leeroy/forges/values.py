@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
+from typing import Any
 
 
 class Word(StrEnum):
@@ -83,6 +86,22 @@ class Registered:
 
     id: str
     new: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failed:
+    """
+    A delivery of a pull request that did not get through, of the webhook `hook`.
+
+    `id` is what the forge sends again; `key` is the id that every attempt of
+    it shows, `at` when it was tried.  `told` is its body where the list has it.
+    """
+
+    hook: str
+    id: str
+    key: str
+    at: datetime
+    told: Mapping[str, Any] = field(default_factory=dict)
 
 
 def cut(text: str, limit: int) -> str:

@@ -139,7 +139,6 @@ def deploy(
         frozen_by=actor,
         frozen_reason=f"build {build.id} was put there by hand; `leeroy thaw` ends it",
         frozen_until=None,
-        frozen_except=build.id,
     )
     common.note(
         conn, context, actor, "freeze", f"{old.pipeline}/{to}", f"by deploy of build {build.id}"

@@ -41,10 +41,9 @@ def freeze(
             frozen_by=actor,
             frozen_reason=reason,
             frozen_until=ends,
-            frozen_except=None,
         )
         common.note(conn, context, actor, "freeze", f"{pipeline}/{name}", reason)
-    builds.nudge(conn, now)
+    builds.nudge(conn, now, but_locked=True)
     return {"environments": views.environments_json(conn, now)}
 
 
@@ -65,14 +64,13 @@ def thaw(conn: Connection, context: Context, actor: str, *, which: str) -> Json:
             frozen_by=None,
             frozen_reason=None,
             frozen_until=None,
-            frozen_except=None,
         )
         every = (pipeline, name) == deploys.EVERY
         deploys.unannounce(
             conn, pipeline=None if every else pipeline, environment=None if every else name
         )
         common.note(conn, context, actor, "thaw", f"{pipeline}/{name}")
-    builds.nudge(conn, now)
+    builds.nudge(conn, now, but_locked=True)
     return {"environments": views.environments_json(conn, now)}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import Connection
 
-from leeroy import onward, stoplink, views
+from leeroy import gates, onward, stoplink, views
 from leeroy.context import Context
 from leeroy.db import builds, chronicle, deploys, outbox
 from leeroy.errors import NotFound, NotPossible
@@ -44,6 +44,8 @@ def cancel(
         )
     if build.state in _RUNNING:
         return _stop_running(conn, context, build, actor, reason, force=force)
+    if build.state is State.deploy_pending:
+        common.lock_environment(conn, build)
     moved = common.move(conn, context, build, Move.cancel, actor=actor, reason=reason)
     return common.told(conn, context, moved, f"build {id} is cancelled; nothing of it runs")
 
@@ -91,7 +93,8 @@ def approve(
     """
     Let a fork's tests start; or lift approval, hold and the rest of the grace period.
 
-    It lifts no freeze.
+    It lifts no freeze, opens no window, and lets nobody overtake: the answer says what is still
+    to be waited for.
     """
     build = find(conn, id, lock=True)
     now = context.clock.now()
@@ -121,7 +124,9 @@ def approve(
     builds.change(conn, id, due_at=now)
     builds.wake(conn)
     common.note(conn, context, actor, "approve", f"build {id}", f"deploy to {build.environment}")
-    text = f"the deploy of build {id} to {build.environment} goes on"
+    wait = gates.closed(gates.facts(conn, build, onward.plan_of(build), now=now))
+    what = "goes on" if wait is None else f"is approved, and still waits: {wait.sentence}"
+    text = f"the deploy of build {id} to {build.environment} {what}"
     return common.told(conn, context, find(conn, id), text)
 
 

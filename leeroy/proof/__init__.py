@@ -2,6 +2,7 @@
 The proof that a history keeps Leeroy's promises (docs/guarantees.md).
 
     history    what is judged: the rows, and what the scripts and callers saw themselves
+    people     who uses a Leeroy under test, and what they were answered
     world      the log that scripts under test write, and the lines of shell that do it
     checker    every rule by its number, asked one after the other
     states     A, R: events, states, and what a build ends in

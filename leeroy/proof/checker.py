@@ -22,6 +22,8 @@ RULES: Final[tuple[tuple[str, Rule], ...]] = (
     ("B3", tested.planned),
     ("B4", tested.trusted),
     ("C1", stopping.acknowledged),
+    ("C1", stopping.held),
+    ("C1", stopping.frozen),
     ("C2", stopping.truthful),
     ("C3", stopping.grace),
     ("C4", stopping.stopped),

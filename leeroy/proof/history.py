@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 
 from leeroy import pipelines
 from leeroy.db.picture import Picture
@@ -53,6 +54,28 @@ class Answer:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Frozen:
+    """
+    A freeze of an environment that was answered, and when a person asked to lift it.
+
+    Times are seconds since the boot; `thawed_at` None: it still holds.  `waiting`
+    are builds that were seen to wait there after the answer, each with its version.
+    """
+
+    pipeline: str
+    environment: str
+    answered_at: float
+    thawed_at: float | None = None
+    waiting: Mapping[int, int] = field(default_factory=dict)
+
+    def holds(self, event: Event, at: float) -> bool:
+        """Whether it was answered before that event of its environment, and not yet lifted."""
+        waited = self.waiting.get(event.build_id)
+        after = self.answered_at < at or (waited is not None and waited < event.seq)
+        return after and (self.thawed_at is None or at < self.thawed_at)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Taken:
     """A webhook delivery that was answered 2xx, or a trigger (`delivery` None), with its builds."""
 
@@ -76,6 +99,7 @@ class History:
     house: Sequence[pipelines.Target] = ()
     marks: Sequence[Mark] = ()
     answers: Sequence[Answer] = ()
+    freezes: Sequence[Frozen] = ()
     taken: Sequence[Taken] = ()
     seen: Mapping[tuple[int, int], Event] = field(default_factory=dict)
     wall_s: float | None = None
@@ -106,11 +130,23 @@ class History:
 
     def step_of(self, run: str) -> Step | None:
         """The step that was executed in that run."""
-        for steps in self.rows.steps.values():
-            for step in steps:
-                if step.run_id == run:
-                    return step
-        return None
+        return self._executed.get(run)
+
+    @cached_property
+    def _executed(self) -> dict[str, Step]:
+        every = itertools.chain.from_iterable(self.rows.steps.values())
+        return {step.run_id: step for step in every if step.run_id is not None}
+
+    def marks_of(self, build: int) -> Sequence[Mark]:
+        """What the scripts of one build wrote, in the order in which they did."""
+        return self._written.get(build, ())
+
+    @cached_property
+    def _written(self) -> dict[int, list[Mark]]:
+        found: dict[int, list[Mark]] = {}
+        for mark in self.marks:
+            found.setdefault(mark.build, []).append(mark)
+        return found
 
     def moments(self) -> Iterator[list[Event]]:
         """

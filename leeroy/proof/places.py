@@ -2,18 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from datetime import datetime, timedelta
+from collections.abc import Iterator, Mapping
 
-from leeroy.model import HOLDING, Build, Move, Stage, State
+from leeroy.model import HOLDING, Build, Event, Move, Stage, State
 from leeroy.proof.history import History, Violation
-
-OVERLAP = timedelta(seconds=0.2)
-"""
-Of two transactions that overlap the one that is committed first may have the later time.
-
-So PostgreSQL may know that a person's cancel was first where the times say it was second.
-"""
 
 
 def alone(history: History) -> Iterator[Violation]:
@@ -72,29 +64,48 @@ def give_way(history: History) -> Iterator[Violation]:
     """An older build that waits gives way in the transaction that announces a newer one."""
     if history.wall_s is None:
         return
+    told = _told(history)
     at: dict[int, tuple[State, str | None]] = {}
     for moment in history.moments():
-        touched: dict[tuple[str, str | None], datetime] = {}
+        announced: list[Event] = []
         for event in moment:
             at[event.build_id] = (event.to_state, event.environment)
             if event.to_state is State.deploy_pending:
-                build = history.rows.builds[event.build_id]
-                touched[build.pipeline, event.environment] = event.at
-        for (pipeline, environment), when in touched.items():
+                announced.append(event)
+        for event in announced:
+            pipeline = history.rows.builds[event.build_id].pipeline
             waiting = [
                 history.rows.builds[number]
                 for number, (state, where) in at.items()
                 if state is State.deploy_pending
-                and where == environment
+                and where == event.environment
                 and history.rows.builds[number].pipeline == pipeline
             ]
-            yield from _overtaken(history, waiting, when)
+            yield from _overtaken(history, waiting, event, told)
 
 
-def _overtaken(history: History, waiting: list[Build], at: datetime) -> Iterator[Violation]:
+def _told(history: History) -> dict[tuple[int, int], int]:
+    """
+    The number of each event's first notice.
+
+    A notice gets its number when its event is written, which at an environment
+    happens under its lock: so the numbers order what happened there, where the
+    times do not.  (Of two transactions that wait for each other, the one that
+    is committed first may have the later time.)
+    """
+    found: dict[tuple[int, int], int] = {}
+    for notice in history.rows.notices:
+        key = (notice.build_id, notice.seq)
+        found[key] = min(notice.id, found.get(key, notice.id))
+    return found
+
+
+def _overtaken(
+    history: History, waiting: list[Build], event: Event, told: Mapping[tuple[int, int], int]
+) -> Iterator[Violation]:
     for build in waiting:
         newer = next((other for other in waiting if _gives_way(build, other)), None)
-        if newer is not None and not _gave_way(history, build, at):
+        if newer is not None and not _gave_way(history, build, event, told):
             text = f"it waits, and the newer build {newer.id} is announced there too"
             yield Violation("D3", build.id, text)
 
@@ -106,10 +117,15 @@ def _gives_way(older: Build, newer: Build) -> bool:
     return older.place < newer.place and not tags and not asked
 
 
-def _gave_way(history: History, build: Build, at: datetime) -> bool:
-    """Whether the transaction of that moment took it away, or a person's that overlapped it."""
-    return any(
-        (event.move is Move.supersede and event.at == at)
-        or (event.move is Move.cancel and at <= event.at <= at + OVERLAP)
-        for event in history.rows.events[build.id]
-    )
+def _gave_way(
+    history: History, build: Build, event: Event, told: Mapping[tuple[int, int], int]
+) -> bool:
+    """Whether the announcement's transaction took it away, or a person's that came before."""
+    number = told.get((event.build_id, event.seq))
+    for left in history.rows.events[build.id]:
+        if left.move is Move.supersede and left.at == event.at:
+            return True
+        before = told.get((build.id, left.seq))
+        if left.move is Move.cancel and number is not None and before is not None:
+            return before < number
+    return False

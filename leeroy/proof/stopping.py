@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from leeroy.model import Stage, State
+from leeroy.model import Move, Stage, State
 from leeroy.proof.history import Answer, History, Violation
 
 TICK_S = 0.01
@@ -21,8 +21,8 @@ def acknowledged(history: History) -> Iterator[Violation]:
             yield Violation("C1", build.id, f"answered cancelled, and it is {build.state}")
         if answer.verdict == "stopping" and build.stop_at is None and not build.state.over:
             yield Violation("C1", build.id, "answered that it is being stopped; nobody wrote it")
-        for mark in history.marks:
-            if (mark.build, mark.stage, mark.what) == (build.id, Stage.deploy, "start") and (
+        for mark in history.marks_of(build.id):
+            if (mark.stage, mark.what) == (Stage.deploy, "start") and (
                 mark.at > answer.answered_at
             ):
                 yield Violation("C1", build.id, "a deploy started after its stop was answered")
@@ -33,6 +33,41 @@ def acknowledged(history: History) -> Iterator[Violation]:
                 history.boot(event.at) > answer.answered_at + TICK_S
             ):
                 yield Violation("C1", build.id, f"event {event.seq}: deploying after its stop")
+
+
+def held(history: History) -> Iterator[Violation]:
+    """What was held goes on only when a person lets it, which a hold had taken back."""
+    for number, events in history.rows.events.items():
+        last: dict[str, Move] = {}
+        for event in events:
+            if event.environment is None:
+                continue
+            if event.to_state is State.deploying and last.get(event.environment) is Move.hold:
+                deploy = history.rows.deploys.get((number, event.environment))
+                again = any(
+                    (later.move, later.environment) == (Move.resolve_again, event.environment)
+                    for later in events[event.seq :]
+                )  # it takes the approval back, too
+                if not again and (deploy is None or deploy.approved_at is None):
+                    text = f"deployed to {event.environment}, and nobody had let it go on"
+                    yield Violation("C1", number, text)
+            last[event.environment] = event.move
+
+
+def frozen(history: History) -> Iterator[Violation]:
+    """After a freeze was answered nothing but what a person asked for starts there."""
+    if history.wall_s is None:
+        return
+    for number, events in history.rows.events.items():
+        build = history.rows.builds[number]
+        for event in events:
+            if event.to_state is not State.deploying or build.deploy_to is not None:
+                continue
+            began, where = history.boot(event.at), (build.pipeline, event.environment)
+            for freeze in history.freezes:
+                if where == (freeze.pipeline, freeze.environment) and freeze.holds(event, began):
+                    text = f"event {event.seq}: {event.environment} was frozen"
+                    yield Violation("C1", number, text)
 
 
 def truthful(history: History) -> Iterator[Violation]:
@@ -68,9 +103,8 @@ def grace(history: History) -> Iterator[Violation]:
             continue  # what is announced now has not started
         starts = [
             mark.at
-            for mark in history.marks
-            if (mark.build, mark.environment, mark.stage, mark.what)
-            == (number, where, Stage.deploy, "start")
+            for mark in history.marks_of(number)
+            if (mark.environment, mark.stage, mark.what) == (where, Stage.deploy, "start")
             and mark.at >= history.boot(begun) - TICK_S
         ]
         if not owed or plan is None or not starts:
@@ -92,5 +126,5 @@ def stopped(history: History) -> Iterator[Violation]:
         if build.state is not State.cancelled or build.finished_at is None:
             continue
         ended = history.boot(build.finished_at)
-        if any(mark.build == number and mark.at > ended + TICK_S for mark in history.marks):
+        if any(mark.at > ended + TICK_S for mark in history.marks_of(number)):
             yield Violation("C4", number, "a process of it lived after it was cancelled")

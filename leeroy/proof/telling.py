@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from leeroy.model import Notice, State
 from leeroy.proof.history import History, Violation
@@ -74,12 +74,27 @@ def one_each(history: History) -> Iterator[Violation]:
         yield Violation("G1", number, f"a notice tells of event {seq}, which is not there")
 
 
+def waiting(notices: Iterable[Notice]) -> Iterator[Notice]:
+    """The notices that are to be sent."""
+    return (notice for notice in notices if notice.state == "waiting")
+
+
+def untried(notices: Iterable[Notice]) -> Iterator[Notice]:
+    """Those that have had their turn and were not tried: no earlier one of their kind waits."""
+    before: set[tuple[int, str]] = set()
+    for notice in waiting(notices):
+        turn = (notice.build_id, notice.target)
+        if not notice.attempts and (notice.urgent or turn not in before):
+            yield notice
+        before.add(turn)
+
+
 def each_ends(history: History) -> Iterator[Violation]:
     """Each notice ends as sent, dead (tried at least once, with its error) or obsolete."""
+    for notice in untried(history.rows.notices) if history.settled else ():
+        text = f"the notice of event {notice.seq} to {notice.target} was never tried"
+        yield Violation("G2", notice.build_id, text)
     for notice in history.rows.notices:
-        if history.settled and notice.state == "waiting" and not notice.attempts:
-            text = f"the notice of event {notice.seq} to {notice.target} was never tried"
-            yield Violation("G2", notice.build_id, text)
         if notice.state == "dead" and not (notice.attempts and notice.last_error):
             text = f"the notice of event {notice.seq} was given up without being tried"
             yield Violation("G2", notice.build_id, text)

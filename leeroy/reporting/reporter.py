@@ -58,6 +58,8 @@ class Reporter:
         self._dead: dict[str, tuple[Errand, str, datetime]] = {}
         """Pipelines whose token is dead: an errand of theirs, its fingerprint, the next try."""
         self._buried: set[str] = set()
+        self._later: dict[str, datetime] = {}
+        """Pipelines whose forge wants less haste: until when, also for reports made since."""
 
     def start(self) -> None:
         """Begin; what this host had claimed when it died may be told again."""
@@ -97,10 +99,11 @@ class Reporter:
             return _LOOK_S  # the end of an attempt wakes us
 
         due = self._database.read(lambda conn: reports.next_due(conn, now, busy))
-        if due is None:
-            return _LOOK_S
-        if due > now:
-            return min((due - now).total_seconds(), _LOOK_S)
+        if due is None or due > now:
+            with self._lock:
+                known = [*self._later.values(), *([] if due is None else [due])]
+            pauses_s = [(at - now).total_seconds() for at in known]
+            return max(min([*pauses_s, _LOOK_S]), 0.0)
         who = self._context.host_id
         found = self._database.transact(lambda conn: reports.claim(conn, now, who, busy, room))
         for report in found:
@@ -114,7 +117,8 @@ class Reporter:
     def _busy(self, now: datetime) -> set[str]:
         """The pipelines that are not to be told about now."""
         with self._lock:
-            busy, dead = set(self._in_hand), dict(self._dead)
+            self._later = {name: at for name, at in self._later.items() if now < at}
+            busy, dead = {*self._in_hand, *self._later}, dict(self._dead)
         for pipeline, (job, mark, again) in dead.items():
             if now < again and self._mark(pipeline, job) == mark:
                 busy.add(pipeline)
@@ -202,6 +206,9 @@ class Reporter:
             return
         pause_s = PAUSES_S[min(report.attempts, len(PAUSES_S) - 1)]
         until = after or now + timedelta(seconds=pause_s)
+        if after is not None:
+            with self._lock:
+                self._later[report.pipeline] = after
 
         def work(conn: Connection) -> None:
             reports.failed(conn, report, error, until)

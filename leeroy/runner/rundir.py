@@ -372,7 +372,10 @@ class RunDirs:
         """Up to *limit* bytes of raw output from *offset* on, or from the next byte kept."""
         directory = self._existing(run_id)
         while True:
-            starts = output.segments(directory)
+            try:
+                starts = output.segments(directory)
+            except FileNotFoundError as error:  # forgotten since: it was there a moment ago
+                raise NotFound(f"there is no run {run_id} below {self._base}") from error
             for start, following in itertools.zip_longest(starts, starts[1:]):
                 if following is not None and following <= offset:
                     continue

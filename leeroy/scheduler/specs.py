@@ -173,7 +173,7 @@ def _environment(
     context: Context, pipeline: Pipeline, build: Build, step: Step, where: Folders
 ) -> dict[str, str]:
     config = context.config
-    deploy = "" if step.environment is None else f"{build.pipeline}-{step.environment}-{build.id}"
+    deploy = "" if step.environment is None else build.deploy_key(step.environment)
     home = context.environ.get("HOME", "/") if where.home is None else str(where.home)
     return {
         "PATH": context.environ.get("PATH", _PATH),

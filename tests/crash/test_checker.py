@@ -16,7 +16,7 @@ from leeroy.db.engine import Database
 from leeroy.model import Move, Stage, State, StepState
 from leeroy.proof import world
 from leeroy.proof.checker import RULES, check
-from leeroy.proof.history import Answer, History, Taken
+from leeroy.proof.history import Answer, Frozen, History, Taken
 from tests.servers import a_leeroy
 from tests.sinks import json_sink
 from tests.waiting import until
@@ -185,6 +185,27 @@ def second_gives_way(story: History, late: timedelta) -> History:
     return events(story, 2, change)
 
 
+def second_is_cancelled(story: History, *, before: bool) -> History:
+    """The second build waited, and a person cancelled it around the announcement of the third."""
+
+    third = next(e for e in story.rows.events[3] if e.to_state is State.deploy_pending)
+
+    def change(found: list[Any]) -> list[Any]:
+        kept = found[: [e.move for e in found].index(Move.deploy)]
+        # By the clock it was after it, by a hair, in both stories.
+        at = third.at + timedelta(microseconds=1)
+        gone = {"move": Move.cancel, "to_state": State.cancelled, "at": at}
+        return [*kept, replace(kept[-1], seq=kept[-1].seq + 1, **gone)]
+
+    changed = events(story, 2, change)
+    last = changed.rows.events[2][-1]
+    first = min(n.id for n in story.rows.notices if (n.build_id, n.seq) == (3, third.seq))
+    number = first - 1 if before else first + 1
+    told = replace(story.rows.notices[0], id=number, build_id=2, seq=last.seq)
+    mine = [n for n in story.rows.notices if (n.build_id, n.seq) != (2, last.seq)]
+    return rows(changed, notices=[*mine, told])
+
+
 def told_just_before(story: History) -> History:
     """Somebody was told half a second before the script of a deploy began."""
     first = next(m for m in story.marks if (m.build, m.stage, m.what) == (1, Stage.deploy, "start"))
@@ -226,6 +247,13 @@ BAD: dict[str, tuple[str, Callable[[History], History]]] = {
         "C1", lambda s: replace(s, answers=[Answer(build=1, asked_at=0, answered_at=1, verdict="cancelled")])),
     "stopped and deployed": (
         "C1", lambda s: replace(s, answers=[Answer(build=1, asked_at=0, answered_at=1, verdict="stopping")])),
+    "held and deployed": (
+        "C1", lambda s: events(s, 1, lambda f: [replace(e, move=Move.hold) if e.move is Move.announce else e for e in f])),
+    "frozen and deployed": (
+        "C1", lambda s: replace(s, freezes=[Frozen(pipeline="shop", environment="production", answered_at=0)])),
+    "seen to wait, and deployed": (
+        "C1", lambda s: replace(s, freezes=[Frozen(pipeline="shop", environment="production",
+                                                   answered_at=world.now(), waiting={1: 1})])),
     "too late, and cancelled": (
         "C2", lambda s: replace(s, answers=[replace(s.answers[0], verdict="too_late")])),
     "a short grace period": ("C3", told_just_before),
@@ -238,6 +266,7 @@ BAD: dict[str, tuple[str, Callable[[History], History]]] = {
     "an older one after a newer": ("D2", older_after_newer),
     "two that wait": ("D3", both_wait),
     "it gives way too late": ("D3", lambda s: second_gives_way(s, timedelta(milliseconds=1))),
+    "it is cancelled too late": ("D3", lambda s: second_is_cancelled(s, before=False)),
     "a deploy twice": ("E1", lambda s: more(s, Stage.deploy, run="1-1-x", attempt=2)),
     "an attempt twice": ("E1", lambda s: more(s, Stage.test, run="1-1-x")),
     "a run without a row": ("E1", lambda s: step(s, Stage.deploy, run_id="1-1-x")),
@@ -282,6 +311,12 @@ def test_a_broken_promise_is_found(story: History, name: str) -> None:
 def test_who_gives_way_at_that_moment_breaks_no_rule(story: History) -> None:
     """The same story as the one that is too late, but for a millisecond."""
     good = second_gives_way(story, timedelta(0))
+    assert [] == [v for number, check in RULES if number == "D3" for v in check(good)]
+
+
+def test_who_was_cancelled_before_that_moment_breaks_no_rule(story: History) -> None:
+    """Whatever the clocks say: its notice has the smaller number."""
+    good = second_is_cancelled(story, before=True)
     assert [] == [v for number, check in RULES if number == "D3" for v in check(good)]
 
 

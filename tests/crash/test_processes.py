@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy as sa
 
 from leeroy.db import schema
-from leeroy.db.engine import postgres_engine, sqlite_engine
+from leeroy.db.engines import postgres_engine, sqlite_engine
 from tests.servers import Leeroy, a_leeroy
 from tests.waiting import until
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
-from tests.servers import Leeroy, supervisors
+from tests.servers import Leeroy, scripts, supervisors
 from tests.sinks import json_sink
 from tests.waiting import until
 
@@ -129,26 +129,11 @@ def test_sigterm_leaves_scripts_running(leeroy: Leeroy) -> None:
 
 def kill_everything(leeroy: Leeroy) -> None:
     """The server, the supervisors and the scripts."""
-    everything = supervisors(leeroy.folder)
-    scripts = [
-        int(entry.name)
-        for entry in Path("/proc").iterdir()
-        if entry.name.isdigit() and mine(entry, leeroy)
-    ]
+    everything = [*supervisors(leeroy.folder), *scripts(leeroy.folder)]
     leeroy.kill()
-    for pid in everything + scripts:
-        try:
+    for pid in everything:
+        with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            continue
-
-
-def mine(entry: Path, leeroy: Leeroy) -> bool:
-    try:
-        environ = (entry / "environ").read_bytes()
-    except OSError:
-        return False
-    return b"LEEROY_RUN=" in environ and os.fsencode(leeroy.folder) in environ
 
 
 def test_a_lost_deploy_is_interrupted_held_and_told(either: Leeroy) -> None:

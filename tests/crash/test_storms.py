@@ -8,6 +8,7 @@ import os
 import pytest
 
 from leeroy.proof import crashtest
+from tests import longrun
 from tests.conftest import _make
 from tests.servers import Leeroy
 
@@ -37,7 +38,11 @@ STORMS = LONG if TORTURE else EVERYDAY
     ids=[f"{kind}-{'server' if victims is SERVER else 'all'}" for kind, victims, _ in STORMS],
 )
 def test_a_storm_breaks_no_promise(
-    request: pytest.FixtureRequest, kind: str, victims: tuple[str, ...], kills: int
+    request: pytest.FixtureRequest,
+    kind: str,
+    victims: tuple[str, ...],
+    kills: int,
+    gave: longrun.Tell,
 ) -> None:
     """Whoever is killed, no rule is broken."""
     database = None
@@ -45,6 +50,11 @@ def test_a_storm_breaks_no_promise(
         name = f"storm{os.getpid()}_{len(victims)}"
         database = _make(request.getfixturevalue("postgres"), name)
     report = crashtest.run(kills=kills, builds=BUILDS, victims=victims, database=database)
+    whom = "servers" if victims is SERVER else "servers, supervisors, scripts"
+    gave(
+        f"storm on {kind}: {whom}", kills=report.kills.total(), builds=report.builds,
+        deploys=report.deploys, violations=len(report.violations), seconds=report.seconds,
+    )  # fmt: skip
     print(f"\nstorm on {kind}: {json.dumps(report.json())}")
     assert [] == report.violations
     assert report.kills.total() >= kills and report.builds >= BUILDS

@@ -179,10 +179,14 @@ def test_approval_lifts_no_window_but_a_rollback_needs_none(watcher: Watcher) ->
     """Approve lifts grace and hold; what a person deploys by hand cannot wait for Friday."""
     build = watcher.database.transact(announced)
 
-    def approve(conn: Connection) -> None:
-        stopping.approve(conn, watcher.context, "ada", id=build.id, environment="staging")
+    def approve(conn: Connection) -> str:
+        told = stopping.approve(conn, watcher.context, "ada", id=build.id, environment="staging")
+        return str(told["answer"])
 
-    watcher.database.transact(approve)
+    assert watcher.database.transact(approve) == (
+        f"the deploy of build {build.id} to staging is approved, and still waits: "
+        "its window opens Fri 2026-01-02 09:00 CET"
+    )
     assert State.deploy_pending is watcher.look(build)[0].state
     assert "window opens" in watcher.why(build)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import UTC, datetime
@@ -19,6 +20,7 @@ from leeroy.model import Clock, Move, State
 from leeroy.proof.checker import check
 from leeroy.proof.history import History
 from leeroy.scheduler import waiting
+from tests.conftest import _make
 from tests.db import story
 
 HURRY = 'untested = true\n[[deploy]]\nenvironment = "production"\nrun = "true"\ngrace = "0s"\n'
@@ -128,3 +130,34 @@ def test_a_story_of_rows_breaks_no_rule(database: Database) -> None:
     # its tests were not played: of B1 nothing can be said
     assert [] == [str(violation) for violation in violations if violation.rule != "B1"]
     assert [build.id] == [p.holder for p in found.environments.values() if p.holder is not None]
+
+
+def test_a_freeze_and_a_look_that_wait_for_each_other(
+    postgres: str, here: context.Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A freeze is answered while a look holds the build and is on its way to the same gates."""
+    url = _make(postgres, f"order{os.getpid()}")
+    database, other = Database(url), Database(url)
+    build = database.transact(waits)
+    looking, go_on, facts = threading.Event(), threading.Event(), gates.facts
+
+    def late(*arguments: Any, **options: Any) -> gates.Facts:
+        looking.set()
+        assert go_on.wait(20)
+        return facts(*arguments, **options)
+
+    monkeypatch.setattr(gates, "facts", late)
+    freeze = partial(operations.DO["freeze"], context=here, actor="ada", which="production")
+    with ThreadPoolExecutor(2) as pool:
+        deciding = pool.submit(database.transact, decision(here, build))
+        assert looking.wait(10)
+        asked = pool.submit(other.transact, freeze)
+        answered = wait([asked], timeout=8).done  # the lock itself is given up after 10 s
+        go_on.set()
+        deciding.result(20)
+        asked.result(20)
+    found = database.read(picture.look).builds[build]
+    database.close()
+    other.close()
+    assert answered, "each waited for what the other had"
+    assert (State.deploy_pending, None) == (found.state, found.due_at)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import http.client
 import json
+from datetime import UTC, datetime
 from urllib.parse import quote
 
 import pytest
@@ -133,3 +134,88 @@ def test_a_build_that_leaves_too_much(leeroy: Leeroy) -> None:
     assert {f"{build}/{a['path']}" for a in leeroy.ask("artifacts", id=build)} == left
     assert 3 == len(left)
     assert not (leeroy.world / "got").exists()
+
+
+SPOILED = {
+    "file": ("mkdir dist; ln -s {world}/private dist/a", "dist/*", "dist/a is a link"),
+    "on-the-way": ("ln -s {world} dist", "dist/private", "dist is a link"),
+    "inside": ("mkdir dist; echo > dist/a; ln -s {world} dist/b", "dist", "dist/b is a link"),
+    "pipe": ("mkdir dist; mkfifo dist/a", "dist/*", "dist/a is no plain file"),
+}
+
+
+def test_links_lead_nowhere(leeroy: Leeroy) -> None:
+    """A file of this host that a build's link leads to is not kept, shown or deployed."""
+    (leeroy.world / "private").write_text("what only the server may read")
+    for name, (script, pattern, _) in SPOILED.items():
+        leeroy.pipeline(
+            f"untested = true\n[[build]]\nname = 'spoil'\nrun = '{script}'\n"
+            f"artifacts = ['{pattern}']\n"
+            "[[deploy]]\nenvironment = 'e'\ngrace = '0s'\nrun = 'touch {world}/got'\n",
+            name,
+        )
+    leeroy.start()
+    for name, (_, _, sentence) in SPOILED.items():
+        build = leeroy.ask("trigger", name=name)["id"]
+        assert "failed" == leeroy.until_over(build)
+        assert f"artifacts: {sentence}" in leeroy.ask("events", id=build)[-1]["reason"]
+        assert [] == leeroy.ask("artifacts", id=build)
+    kept = leeroy.folder / "var" / "artifacts"
+    assert [] == [path for path in kept.rglob("*") if not path.is_dir() or path.is_symlink()]
+    assert not (leeroy.world / "got").exists()
+
+
+def test_a_link_in_the_repository_does_not_lead_a_deploy_out(leeroy: Leeroy) -> None:
+    """The checkout has a link where artifacts go: the deploy fails, and nothing is written there."""
+    outside = leeroy.folder / "outside"
+    outside.mkdir()
+    repo = leeroy.shop(
+        deploy='touch "{world}/got"',
+        tail='[[build]]\nname = "wheel"\nrun = "rm dist; mkdir dist; echo wheel > dist/wheel"\n'
+        'artifacts = ["dist/*"]\n',
+    )
+    (repo.work / "dist").symlink_to(outside)
+    repo.commit("Lead out")
+    leeroy.start()
+    build = leeroy.push(repo)
+    assert "deploy_failed" == leeroy.until_over(build)
+    assert "dist of the checkout is a link" in leeroy.ask("events", id=build)[-1]["reason"]
+    assert [] == [*outside.iterdir()]
+    assert not (leeroy.world / "got").exists()
+
+
+def test_artifacts_go_with_their_build(leeroy: Leeroy) -> None:
+    """keep: an old build's files go when it goes; what is deployed keeps its own, to be put back."""
+    leeroy.pipeline("untested = true\n" + WHEEL, "built")
+    leeroy.pipeline(
+        "untested = true\n" + WHEEL + '[[deploy]]\nenvironment = "e"\ngrace = "0s"\nrun = "true"\n',
+        "deployed",
+    )
+    leeroy.start()
+    built = leeroy.ask("trigger", name="built")["id"]
+    deployed = leeroy.ask("trigger", name="deployed")["id"]
+    for build in (built, deployed):
+        assert "done" == leeroy.until_over(build)
+    kept = leeroy.folder / "var" / "artifacts"
+    assert {str(built), str(deployed)} == {path.name for path in kept.iterdir()}
+    leeroy.settings["keep"] = "1s"
+    ended = datetime.fromisoformat(leeroy.build(deployed)["finished_at"])
+    leeroy.stop()
+    until(lambda: (datetime.now(UTC) - ended).total_seconds() > 1.1)
+    leeroy.start()
+    until(lambda: {str(deployed)} == {path.name for path in kept.iterdir()}, 20, "they are gone")
+    assert 404 == leeroy.http("GET", f"/builds/{built}/artifacts/notes", token=leeroy.token)[0]
+    back = leeroy.ask("deploy", id=deployed, to="e", now=True)["id"]
+    assert "done" == leeroy.until_over(back)
+
+
+def test_a_pattern_cannot_climb_out(leeroy: Leeroy) -> None:
+    """It is a mistake in the file, and starts nothing."""
+    leeroy.pipeline(
+        'untested = true\n[[build]]\nname = "b"\nrun = "true"\nartifacts = ["../../host"]\n'
+    )
+    leeroy.start()
+    answer = leeroy.cli("check", check=False)
+    assert 1 == answer.returncode
+    assert "'../../host'" in answer.stdout + answer.stderr
+    assert 0 != leeroy.cli("trigger", "shop", check=False).returncode

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import os
 import shutil
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -93,8 +96,9 @@ def test_first_sight_builds_nothing(leeroy: Leeroy) -> None:
     assert (202, [1]) == (status, answer["builds"])
 
 
-def test_branches_tags_and_deletions(leeroy: Leeroy) -> None:
+def test_branches_tags_and_deletions(either: Leeroy) -> None:
     """A force push, a new branch, an annotated tag: built; unwanted and [skip ci]: not."""
+    leeroy = either
     repo = leeroy.shop(more='tags = ["v*"]\nbranches = ["main"]', tail="", deploy="true")
     text = (leeroy.folder / "pipelines" / "shop.toml").read_text()
     leeroy.pipeline('branches = ["main", "work/*", "skipped"]\n' + text)
@@ -116,8 +120,9 @@ def test_branches_tags_and_deletions(leeroy: Leeroy) -> None:
     assert 3 == len(_builds(leeroy))
 
 
-def test_a_deleted_branch_cancels_what_waits(leeroy: Leeroy) -> None:
+def test_a_deleted_branch_cancels_what_waits(either: Leeroy) -> None:
     """A branch that is gone after the crash: its deploy that waits is not made."""
+    leeroy = either
     repo = leeroy.shop(more='approve = true\nbranches = ["work"]')
     repo.commit("Work", branch="work", a="1")
     leeroy.start()
@@ -254,6 +259,60 @@ def test_the_kernel_tells_that_the_network_is_back() -> None:
         cwd=ROOT,
     )
     assert 0 == done.returncode, done.stderr
+
+
+_CUT_OFF = """
+import os, signal, subprocess, sys
+subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+serve = subprocess.Popen([sys.executable, "-m", "leeroy", "serve"])
+signal.signal(signal.SIGTERM, lambda *_: serve.terminate())
+while not os.path.exists("world/back"):
+    try:
+        serve.wait(0.05)
+        break
+    except subprocess.TimeoutExpired:
+        pass
+subprocess.run(["ip", "route", "add", "default", "dev", "lo"], check=True)
+sys.exit(serve.wait())
+"""
+
+
+def test_a_network_that_was_away_is_made_up_for(leeroy: Leeroy) -> None:
+    """A server without any way out: once there is one, what was pushed meanwhile is found, once."""
+    unshare, _ = need("unshare"), need("ip")
+    repo = leeroy.shop()
+    leeroy.write_settings()
+    leeroy.cli("migrate")
+
+    def asked() -> Any:
+        with contextlib.closing(sqlite3.connect(leeroy.folder / "var" / "leeroy.db")) as database:
+            row = database.execute("SELECT asked_at FROM remotes").fetchone()
+            return row and row[0]
+
+    def builds() -> list[dict[str, Any]]:
+        return list(json.loads(leeroy.cli("list", "--json").stdout))
+
+    argv = [unshare, "--net", "--map-root-user", sys.executable, "-c", _CUT_OFF]
+    with leeroy.log.open("ab") as log:
+        leeroy.process = subprocess.Popen(
+            argv,
+            cwd=leeroy.folder,
+            env=leeroy.environment(),
+            stdout=subprocess.PIPE,
+            stderr=log,
+            start_new_session=True,
+        )
+    try:
+        first = until(asked, 30, "the first sight")
+        repo.commit("Unheard", a="1")
+        head = repo.commit("The head", b="1")
+        assert (first, []) == (asked(), builds())
+        (leeroy.world / "back").touch()
+        found = until(builds, 30, "what was pushed meanwhile")
+        assert [(head, "poll")] == [(build["commit"], build["trigger"]) for build in found]
+    finally:
+        os.killpg(leeroy.process.pid, signal.SIGTERM)
+        leeroy.process.wait(20)
 
 
 def test_an_absence_of_the_database_is_made_up_for(leeroy: Leeroy) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.gitservers import a_repo, https_git
 from tests.servers import ROOT, Leeroy
 from tests.waiting import until
 
@@ -134,6 +135,24 @@ def test_online_asks_repositories_and_targets(folder: Path) -> None:
     texts = " ".join(f"{m['key']}: {m['text']}" for m in found)
     assert "repository: " in texts
     assert "127.0.0.1:9 does not answer" in texts
+
+
+def test_online_asks_as_the_server_does(folder: Path) -> None:
+    """With the settings' own certificates and proxies, and the pipeline's: [env] and env."""
+    a_repo(folder / "srv")
+    with https_git(folder / "srv", folder / "web") as server:
+        shop = folder / "pipelines" / "shop.toml"
+        text = f'repository = "{server.private()}"\ntoken = "env:T"\nsecret = "env:T"\n'
+        shop.write_text(text + TEST)
+        code, found = check(folder, "--online", T=server.token)
+        assert (1, ["repository"]) == (code, [m["key"] for m in found])
+        trusts = f'SSL_CERT_FILE = "{server.ca}"'
+        (folder / "leeroy.toml").write_text(f"[env]\n{trusts}\n")
+        assert (0, []) == check(folder, "--online", T=server.token)
+        (folder / "leeroy.toml").write_text("")
+        shop.write_text(f"{text}env = {{ {trusts} }}\n{TEST}")
+        assert (0, []) == check(folder, "--online", T=server.token)
+        assert not (folder / "var").exists(), "it changes nothing"
 
 
 def test_the_server_says_the_same(leeroy: Leeroy) -> None:

@@ -8,12 +8,13 @@ import hmac
 import json
 import time
 import uuid
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.gitservers import Repo
-from tests.servers import SECRET, Leeroy
+from tests.servers import SECRET, Leeroy, push_payload
 from tests.waiting import until
 
 ZEROS = "0" * 40
@@ -132,7 +133,7 @@ def built(leeroy: Leeroy, answer: tuple[int, dict[str, Any]], commit: str) -> di
 
 
 def test_every_forge_starts_a_build(leeroy: Leeroy) -> None:
-    """A push told by GitLab, Gitea, Bitbucket Cloud or Data Center builds its commit."""
+    """A push told by GitLab, Gitea or Data Center builds its commit, and so do annotated tags."""
     repo = leeroy.shop(test='test "$(git rev-parse HEAD)" = "$LEEROY_COMMIT"')
     leeroy.start()
     commit = repo.git("rev-parse", "main")
@@ -145,26 +146,15 @@ def test_every_forge_starts_a_build(leeroy: Leeroy) -> None:
     told = {"repository": {"slug": "shop", "links": links}, "changes": [change]}
     built(leeroy, deliver(leeroy, "datacenter", told, "repo:refs_changed"), commit)
 
-    # Bitbucket Cloud's repositories are on its own host, which no test can reach: the builds are
-    # stored, every ref of the delivery its own.
-    leeroy.pipeline(
-        'repository = "git@bitbucket.org:acme/hats.git"\nsecret = "env:SHOP_HOOK"\n'
-        'at_once = 1\n[[test]]\nname = "unit"\nrun = "true"\n',
-        "hats",
-    )
-    moved = [
-        {"old": None, "new": {"type": "branch", "name": name, "target": {"hash": commit}}}
-        for name in ("main", "next")
-    ]
-    moved.append({"old": None, "new": {"type": "tag", "name": "v1", "target": {"hash": commit}}})
-    told = {"push": {"changes": moved}, "repository": {"full_name": "acme/hats"}}
-
-    def taken() -> list[int] | None:
-        status, answer = deliver(leeroy, "bitbucket", told, "repo:push")
-        return answer["builds"] if status == 202 else None
-
-    refs = [leeroy.build(number) for number in until(taken, 10)]
-    assert [("main", None), ("next", None), (None, "v1")] == [(b["branch"], b["tag"]) for b in refs]
+    # `after` is the object of an annotated tag; what is built is the commit it leads to.
+    repo.git("tag", "-a", "-m", "one", "v1")
+    repo.git("push", "-q", "origin", "v1")
+    tag = repo.git("rev-parse", "v1")
+    assert tag != commit
+    told = push_payload(repo, commit, "main") | {"ref": "refs/tags/v1", "after": tag}
+    built(leeroy, deliver(leeroy, "github", told, "push"), commit)
+    told = gitlab_push(repo, commit) | {"object_kind": "tag_push", "ref": "refs/tags/v1"}
+    built(leeroy, deliver(leeroy, "gitlab", told | {"after": tag}, "Tag Push Hook"), commit)
 
 
 def test_gitlab_signed(leeroy: Leeroy) -> None:
@@ -227,7 +217,8 @@ def test_a_deleted_branch(leeroy: Leeroy) -> None:
 
 
 SPY = """
-env > {world}/env-$LEEROY_BUILD; echo "$HOME" > {world}/home; touch "$HOME/poison"
+env > {world}/env-$LEEROY_BUILD; touch "$HOME/poison"
+test -z "$LEEROY_PULL_REQUEST" || echo "$HOME" > {world}/home
 """
 
 
@@ -268,8 +259,54 @@ def test_a_fork_waits_runs_without_secrets_and_never_deploys(either: Leeroy) -> 
     seen = (leeroy.world / f"env-{second}").read_text()
     assert "sesame-open-wide" not in seen
     assert "LEEROY_PULL_REQUEST=7" in seen
-    assert f".fork-{second}" in seen
+    home = Path((leeroy.world / "home").read_text().strip())
+    assert f".fork-{second}" == home.name
     assert "announce" not in leeroy.moves(second)
+    leeroy.restart()  # the next round, which else comes within ten minutes
+    until(lambda: not home.exists(), 20, "what a fork leaves in its home is gone")
+    assert (home.parent / "shop" / "poison").exists()
+
+
+def test_forks_and_base_branches(leeroy: Leeroy) -> None:
+    """`never` has a reason, `test` runs at once without secrets; another base may be tested."""
+    repo = leeroy.shop()
+    (leeroy.folder / "pipelines" / "shop.toml").unlink()
+    leeroy.tables = '[executors.inside]\nwrap = ["env", "INSIDE=yes"]\n'
+    leeroy.env["THE_KEY"] = "sesame-open-wide"
+    for name, base, more in (
+        ("never", "closed", 'forks = "never"\n'),
+        ("test", "open", 'forks = "test"\nexecutor = "inside"\n'),
+    ):
+        leeroy.pipeline(
+            f'repository = "{repo.bare}"\nsecret = "env:SHOP_HOOK"\nbranches = ["{base}"]\n{more}'
+            f'[[test]]\nname = "unit"\nrun = "env > {leeroy.world}/{name}"\n'
+            'secrets = { KEY = "env:THE_KEY" }\n',
+            name,
+        )
+    leeroy.start()
+    commit = a_commit(repo, "one", "refs/pull/7/head")
+
+    def into(base: str, action: str = "opened", **more: Any) -> tuple[int, dict[str, Any]]:
+        side = {"ref": base, "repo": a_repository(repo)}
+        return deliver(
+            leeroy, "github", pull(repo, action, commit, base=side) | more, "pull_request"
+        )
+
+    status, answer = into("closed")
+    assert (200, []) == (status, answer["builds"])
+    assert 'pipeline never tests none (forks = "never")' in answer["reason"]
+    assert "pipeline test does not test pull requests into closed" in answer["reason"]
+    assert (200, []) == (into("else")[0], into("else")[1]["builds"])
+    renamed = {"changes": {"title": {"from": "Sell hats"}}}
+    assert 200 == into("open", "edited", **renamed)[0], "another title is no news"
+    moved = {"changes": {"base": {"ref": {"from": "else"}}}}
+    status, answer = into("open", "edited", **moved)
+    (number,) = answer["builds"]
+    assert (202, "test") == (status, leeroy.build(number)["pipeline"])
+    assert "done" == leeroy.until_over(number), leeroy.logged(number)
+    seen = (leeroy.world / "test").read_text()
+    assert "INSIDE=yes" in seen and "sesame-open-wide" not in seen
+    assert not (leeroy.world / "never").exists()
 
 
 def test_a_closed_pull_request(leeroy: Leeroy) -> None:

@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from leeroy.errors import NotFound
+from leeroy.runner.rundir import RunDirs
 from leeroy.runner.runner import Result, Run, Runner, Spec
 from tests.waiting import until
 
@@ -164,6 +166,19 @@ def test_output_beyond_the_limit(bench: Bench) -> None:
     assert result.raw_bytes == kept + gaps == at
     assert result.dropped_bytes == gaps
     assert first.startswith(b"1\n2\n3\n") and last.endswith(b"\n2000000\n")
+
+
+def test_output_of_a_run_that_goes_away_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its end was recorded between two looks: there is no such run, as for any other."""
+    runs = RunDirs(tmp_path)
+    (tmp_path / "1-1-x").mkdir()
+    monkeypatch.setattr(RunDirs, "_existing", lambda self, run_id: f"{tmp_path}/{run_id}")
+    assert b"" == runs.read("1-1-x", 0, 10).data
+    (tmp_path / "1-1-x").rmdir()
+    with pytest.raises(NotFound):
+        runs.read("1-1-x", 0, 10)
 
 
 def test_stop(bench: Bench) -> None:

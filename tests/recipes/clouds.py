@@ -12,6 +12,8 @@ from tests.recipes.target import Target
 class _OnAws(Target):
     """A target with a bucket of its own."""
 
+    programs = ("pip", "aws")
+
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         self.cloud = Cloud()
@@ -32,6 +34,9 @@ class _OnAws(Target):
     def release(self) -> None:
         self.cloud.held.release()
 
+    def quiet(self) -> None:
+        self.cloud.held.quiet()
+
     def close(self) -> None:
         self.cloud.held.release()
         self.cloud.close()
@@ -45,6 +50,7 @@ class Downloads(_OnAws):
 
     example = "binaries-s3"
     place = "downloads"
+    project = "leeroy"
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
@@ -76,15 +82,13 @@ class Downloads(_OnAws):
     def refuse(self) -> None:
         self.cloud.forbidden = True
 
-    def files_of(self, commit: str) -> dict[str, bytes]:
-        """What is in a commit's folder."""
-        found = self.cloud.s3.list_objects_v2(Bucket=BUCKET, Prefix=commit)
-        return {
-            o["Key"].partition("/")[2]: self.cloud.s3.get_object(Bucket=BUCKET, Key=o["Key"])[
-                "Body"
-            ].read()
-            for o in found.get("Contents", [])
-        }
+    def check(self, first: str, second: str) -> None:
+        """Each commit has its own folder, with its own files."""
+        super().check(first, second)
+        for version, commit in ((1, first), (2, second)):
+            found = self.cloud.s3.list_objects_v2(Bucket=BUCKET, Prefix=commit)
+            names = {o["Key"].partition("/")[2] for o in found["Contents"]}
+            assert {"SHA256SUMS", "source.tar.gz", f"leeroy-{version}.0-py3-none-any.whl"} == names
 
 
 class Beanstalks(_OnAws):
@@ -109,6 +113,13 @@ class Beanstalks(_OnAws):
     def live(self) -> str | None:
         changes = self.changes()
         return changes[-1] if changes else None
+
+    def check(self, first: str, second: str) -> None:
+        """Production had both as well; the bundle is what git keeps of the commit."""
+        super().check(first, second)
+        assert [first, second] == self.updates("production")
+        runs = self.cloud.beanstalk.runs["shop-staging"]
+        assert {*self.files(2, False), "README", "src/shop.py"} == {*runs}
 
     def refuse(self) -> None:
         self.cloud.beanstalk.full.add("shop-staging")

@@ -1,45 +1,41 @@
-"""Each target with the shop that is deployed to it."""
+"""Each target with the shop that is deployed to it, and which of the stories are told."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import os
+import shutil
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from tests.gitservers import ssh_git
-from tests.recipes import clouds, heroku, index, rack
-from tests.recipes.shop import Shop
+from tests.recipes import kinds
+from tests.recipes.shop import PICTURES, Shop
 from tests.recipes.target import Target
 from tests.servers import Leeroy
 
-KINDS: dict[str, Callable[[Path], Target]] = {
-    "django-heroku": heroku.Heroku,
-    "django-elastic-beanstalk": clouds.Beanstalks,
-    "binaries-s3": clouds.Downloads,
-    "package-pypi": index.Index,
-}
-EXAMPLES = (*KINDS, "ssh-rsync")
+# Each build makes venvs of its own, so all of it takes minutes.  Every day each example is run
+# from a push to its target; `make recipes` and `.ci/run` ask for its misfortunes as well.
+WHOLE = "1" in (os.environ.get("LEEROY_TEST_RECIPES"), os.environ.get("LEEROY_TEST_REQUIRE_ALL"))
+collect_ignore = [] if WHOLE else ["test_misfortunes.py", "test_stories.py"]
 
 
 @pytest.fixture
 def target(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Target]:
-    """The target of an example, named by its parameter; `django-heroku over ssh` is one more."""
-    name, folder = request.param, tmp_path / "target"
+    """The target of an example, named by its parameter."""
     with ExitStack() as ends:
-        if name == "ssh-rsync":
-            made: Target = rack.Rack(folder, ends.enter_context(ssh_git(tmp_path / "sshd")))
-        elif name == "django-heroku over ssh":
-            made = heroku.Heroku(folder, ends.enter_context(ssh_git(tmp_path / "sshd")))
-        else:
-            made = KINDS[name](folder)
+        made = kinds.make(request.param, tmp_path / "target", tmp_path / "sshd", ends)
         ends.callback(made.close)
         ends.callback(made.release)
         yield made
 
 
 @pytest.fixture
-def shop(leeroy: Leeroy, target: Target) -> Shop:
+def shop(leeroy: Leeroy, target: Target) -> Iterator[Shop]:
     """The shipped example with its repository and target, running."""
-    return Shop(leeroy, target)
+    made = Shop(leeroy, target)
+    yield made
+    if PICTURES:
+        for folder in (made.repo.bare, made.repo.work):
+            shutil.rmtree(folder)

@@ -96,6 +96,9 @@ class Heroku(Target):
     def release(self) -> None:
         pausing.release(self.folder)
 
+    def quiet(self) -> None:
+        until(lambda: pausing.quiet(self.folder), 300)
+
     def close(self) -> None:
         self._ends.close()
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):

@@ -17,12 +17,16 @@ import tarfile
 import urllib.request
 from pathlib import Path
 
-from tests.recipes.pausing import pause
+from tests.recipes.pausing import busy, pause
 from tests.waiting import until
 
 
 def main() -> int:
-    name, folder = sys.argv[1], Path(sys.argv[2])
+    with busy(Path(sys.argv[2])):
+        return hook(sys.argv[1], Path(sys.argv[2]))
+
+
+def hook(name: str, folder: Path) -> int:
     [(_, new, ref)] = [line.split() for line in sys.stdin.read().splitlines()]
     if name == "post-receive":
         pause(folder, "landed")

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import io
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from werkzeug.serving import make_server
 from werkzeug.wrappers import Request
 
+from tests.recipes.target import ARRIVED, LANDED
 from tests.waiting import until
 
 Wsgi = Callable[..., Iterable[bytes]]
-ARRIVED, LANDED = "arrived", "landed"
-"""The deploy reached the target and changed nothing yet; it changed all, and has no answer yet."""
 
 
 class Held:
@@ -22,6 +22,7 @@ class Held:
 
     def __init__(self) -> None:
         self.point = ""
+        self._busy, self._lock = 0, threading.Lock()
         self._there, self._go = threading.Event(), threading.Event()
 
     def hold(self, point: str) -> None:
@@ -35,6 +36,21 @@ class Held:
     def release(self) -> None:
         self.point = ""
         self._go.set()
+
+    @contextmanager
+    def busy(self) -> Iterator[None]:
+        """While a request is answered."""
+        with self._lock:
+            self._busy += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._busy -= 1
+
+    def quiet(self) -> None:
+        """Until no request is answered any more, also none whose client was killed."""
+        until(lambda: self._busy == 0, 300, "the target is quiet")
 
     def pause(self, point: str) -> None:
         """Where a target may stand still."""
@@ -60,6 +76,10 @@ class Gate:
         self._app, self._held, self._arrives, self._lands = app, held, arrives, lands
 
     def __call__(self, environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
+        with self._held.busy():
+            return self._answer(environ, start)
+
+    def _answer(self, environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
         # The body can be read once: the points look at it, and the application gets it again.
         request = Request(environ)
         environ["wsgi.input"] = io.BytesIO(request.get_data())

@@ -23,6 +23,8 @@ class Index(Target):
 
     example = "package-pypi"
     place = "index"
+    project = "tool"
+    programs = ("pip", "twine")
     tagged = True
     token = "index-canary-token"
 
@@ -91,6 +93,11 @@ class Index(Target):
         changes = self.changes()
         return changes[-1] if changes else None
 
+    def check_back(self, first: str, second: str, log: str) -> None:
+        """Nothing can be taken back from an index: what is there already is recognised."""
+        assert "it is there already" in log
+        assert [first, second] == self.changes()
+
     def refuse(self) -> None:
         self._token = "another one since today"
 
@@ -102,6 +109,9 @@ class Index(Target):
 
     def release(self) -> None:
         self._held.release()
+
+    def quiet(self) -> None:
+        self._held.quiet()
 
     def close(self) -> None:
         self._held.release()

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -17,6 +21,34 @@ def there(folder: Path) -> bool:
 def release(folder: Path) -> None:
     for file in folder.glob("hold-*"):
         file.unlink()
+
+
+@contextmanager
+def busy(folder: Path) -> Iterator[int]:
+    """
+    While a program of the target is at work; the descriptor is for children that are, too.
+
+    A lock, so that one that is killed is no longer busy.
+    """
+    at = os.open(folder / "busy", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
+    try:
+        fcntl.flock(at, fcntl.LOCK_SH)
+        yield at
+    finally:
+        os.close(at)
+
+
+def quiet(folder: Path) -> bool:
+    """Whether none is at work."""
+    at = os.open(folder / "busy", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
+    try:
+        fcntl.flock(at, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    else:
+        return True
+    finally:
+        os.close(at)
 
 
 def pause(folder: Path, point: str) -> None:

@@ -48,6 +48,8 @@ class Rack(Target):
 
     example = "ssh-rsync"
     place = "production"
+    project = "site"
+    programs = ()
 
     def __init__(self, folder: Path, sshd: SshGit) -> None:
         super().__init__(folder)
@@ -96,6 +98,9 @@ class Rack(Target):
 
     def release(self) -> None:
         pausing.release(self.folder)
+
+    def quiet(self) -> None:
+        until(lambda: pausing.quiet(self.folder), 300)
 
     def close(self) -> None:
         self._web.shutdown()

@@ -7,11 +7,16 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.recipes.pausing import pause
+from tests.recipes.pausing import busy, pause
 
 
 def main() -> int:
     folder = Path(sys.argv[1])
+    with busy(folder) as at:
+        return run(folder, at)
+
+
+def run(folder: Path, at: int) -> int:
     current = folder / "srv" / "current"
     command = os.environ["SSH_ORIGINAL_COMMAND"]
     if (folder / "refuse").exists() and "mv -T" in command:
@@ -20,7 +25,7 @@ def main() -> int:
     if command.startswith("rsync"):
         pause(folder, "arrived")
     before = str(current.readlink()) if current.is_symlink() else ""
-    code = subprocess.run(["/bin/sh", "-c", command], check=False).returncode
+    code = subprocess.run(["/bin/sh", "-c", command], pass_fds=[at], check=False).returncode
     after = str(current.readlink()) if current.is_symlink() else ""
     if after != before:
         with (folder / "changes").open("a") as file:

@@ -18,8 +18,10 @@ from tests.recipes.target import Target
 from tests.servers import SECRET, Leeroy
 
 WHEELS = Path(sys.prefix) / "wheels"
-PROGRAMS = ("aws", "twine", "pip")
-"""What the examples expect on the host, besides what Debian has."""
+PICTURES = os.environ.get("LEEROY_PICTURES")
+"""Where pictures for the docs go, if they are asked for."""
+_SRV = Path("/srv/git")
+"""Where the repositories are then: a picture shows the address."""
 
 
 @dataclass(frozen=True)
@@ -35,24 +37,26 @@ class Shop:
 
     def __init__(self, leeroy: Leeroy, target: Target) -> None:
         self.leeroy, self.target = leeroy, target
-        self.repo: Repo = a_repo(leeroy.folder / "srv")
+        self._marks: dict[int, str] = {}
+        srv = _SRV if PICTURES else leeroy.folder / "srv"
+        self.repo: Repo = a_repo(srv, target.project)
         self._install()
         self.leeroy.start()
 
     def _install(self) -> None:
         leeroy, target = self.leeroy, self.target
-        if not WHEELS.is_dir():
-            missing(f"{WHEELS} (`make test` fills it)")
+        if target.programs and not WHEELS.is_dir():
+            missing(f"{WHEELS} (`make recipes` fills it)")
         leeroy.cli("init", ".", "--example", target.example, "--repo", str(self.repo.bare))
-        file = leeroy.folder / "pipelines" / "shop.toml"
+        file = leeroy.folder / "pipelines" / f"{target.project}.toml"
         file.write_text(fill(file.read_text(), target.env()))
-        secrets = {"SHOP_HOOK_SECRET": SECRET, **target.secrets()}
+        secrets = {f"{target.project.upper()}_HOOK_SECRET": SECRET, **target.secrets()}
         (leeroy.folder / "secrets.env").write_text(
             "".join(f"{name}={value}\n" for name, value in secrets.items())
         )
         programs = leeroy.folder / "bin"
         programs.mkdir()
-        for name in PROGRAMS:
+        for name in target.programs:
             (programs / name).symlink_to(Path(sys.prefix) / "bin" / name)
         house = {
             "PIP_CONFIG_FILE": "/dev/null",
@@ -68,15 +72,20 @@ class Shop:
 
     def push(self, version: int, *, red: bool = False) -> Pushed:
         """`git push` of a version of the project, and the forge's delivery of it."""
-        commit = self.repo.commit(f"version {version}", **self.target.files(version, red))
-        more: dict[str, Any] = {}
+        message = f"Version {version}"
+        commit = self.repo.commit(message, **self.target.files(version, red))
+        author = {"name": "Ada Lovelace", "email": "ada@example.com"}
+        head = {"id": commit, "message": message, "author": author}
+        more: dict[str, Any] = {"head_commit": head}
         if self.target.tagged:
             self.repo.git("tag", f"v{version}.0")
             self.repo.git("push", "-q", "origin", f"v{version}.0")
-            more = {"ref": f"refs/tags/v{version}.0"}
+            more["ref"] = f"refs/tags/v{version}.0"
         status, answer = self.leeroy.hook(self.repo, commit=commit, **more)
         assert 202 == status, answer
-        return Pushed(int(answer["builds"][0]), self.target.mark(version, commit))
+        pushed = Pushed(int(answer["builds"][0]), self.target.mark(version, commit))
+        self._marks[pushed.build] = pushed.mark
+        return pushed
 
     def finish(self, build: int, timeout: float = 300) -> str:
         """
@@ -97,8 +106,16 @@ class Shop:
             elif shown["state"] == "interrupted" and (
                 (last["stage"], last["state"]) == ("status", "failed")
             ):
-                self.leeroy.cli("resolve", str(build), "again", "--environment",
-                                shown["environment"], "--reason", "the old version is there")  # fmt: skip
+                self.target.quiet()
+                landed = self.target.live() == self._marks[build]
+                self.leeroy.cli("resolve", str(build), "done" if landed else "again",
+                                "--environment", shown["environment"],
+                                "--reason", "looked at the target")  # fmt: skip
+
+    def runs(self, build: int) -> int:
+        """How often the deploy script was run for the environment that counts."""
+        steps = self.leeroy.build(build)["steps"]
+        return [(s["stage"], s["environment"]) for s in steps].count(("deploy", self.target.place))
 
     def deployed(self, pushed: Pushed) -> None:
         """Assert that a push ends well, and is live."""

@@ -6,17 +6,24 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import ClassVar
 
+ARRIVED, LANDED = "arrived", "landed"
+"""The deploy reached the target and changed nothing yet; it changed all, and has no answer yet."""
+
 
 class Target(ABC):
     """
     The outside that one example deploys to.
 
     `example` is the pipeline's name, `place` the environment whose changes
-    count.  `tagged`: it publishes tags.
+    count, `project` what the repository is called.  `programs` are those the
+    example expects on the host besides what Debian has.  `tagged`: it
+    publishes tags.
     """
 
     example: ClassVar[str]
     place: ClassVar[str]
+    project: ClassVar[str] = "shop"
+    programs: ClassVar[tuple[str, ...]] = ("pip",)
     tagged: ClassVar[bool] = False
 
     def __init__(self, folder: Path) -> None:
@@ -51,6 +58,16 @@ class Target(ABC):
     def live(self) -> str | None:
         """What the target serves now."""
 
+    def check(self, first: str, second: str) -> None:
+        """Assert what is to be seen once both versions went live."""
+        assert second == self.live()
+        assert [first, second] == self.changes()
+
+    def check_back(self, first: str, second: str, log: str) -> None:
+        """Assert that the first version is back after the second; *log* is the deploy's."""
+        assert first == self.live()
+        assert [first, second, first] == self.changes()
+
     @abstractmethod
     def refuse(self) -> None:
         """Let the next deploy fail."""
@@ -66,6 +83,10 @@ class Target(ABC):
     @abstractmethod
     def release(self) -> None:
         """Let it go on."""
+
+    @abstractmethod
+    def quiet(self) -> None:
+        """Until nothing goes on there any more, also nothing whose deploy was killed."""
 
     @abstractmethod
     def close(self) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from docs.generate import FOLDER, PAGES
 from leeroy import init, pipelines
+from leeroy.refs import FORGES
 from leeroy.web.app import DOORS
 
 ROOT = FOLDER.parent
@@ -17,6 +18,7 @@ PAPERS = sorted(
         *ROOT.glob("*.md"),
         *FOLDER.glob("*.md"),
         *FOLDER.glob("recipes/*.md"),
+        *FOLDER.glob("forges/*.md"),
         ROOT / "pipelines" / "README.md",
     ]
 )
@@ -79,6 +81,34 @@ def test_every_example_has_a_page(name: str) -> None:
     assert f"leeroy init --example {name} " in text
     assert f"](../pictures/recipe-{name}.png)" in text
     assert (FOLDER / "pictures" / f"recipe-{name}.png").is_file()
+
+
+@pytest.mark.parametrize("forge", FORGES)
+def test_every_forge_has_a_page_from_zero_to_the_first_deploy(forge: str) -> None:
+    """Its steps in order, its pipeline without a mistake, its door, and commands that exist."""
+    text = (FOLDER / "forges" / f"{forge}.md").read_text(encoding="utf-8")
+    steps = re.findall(r"^## ([0-9])\.", text, flags=re.M)
+    assert ["1", "2", "3", "4", "5"] == steps
+    assert f"/hooks/{forge}`" in text
+    block = re.search(r"```toml\n(repository.*?)```", text, flags=re.S)
+    assert block is not None
+    pipeline, mistakes = pipelines.read(block[1], name="shop", file="shop.toml")
+    assert [] == mistakes
+    assert pipeline is not None and pipeline.forge == forge and pipeline.deploys
+    named = (FOLDER / "commands.md").read_text(encoding="utf-8")
+    for command in re.findall(r"leeroy ((?:hook )?[a-z]+)(?: |`)", text):
+        assert f"## leeroy {command}" in named, command
+
+
+def test_every_trigger_is_told_of() -> None:
+    """The API's page has every word that `trigger` may be."""
+    found = {"poll"}
+    for file in (ROOT / "leeroy").rglob("*.py"):
+        found |= set(re.findall(r'\btrigger="([a-z_]+)"', file.read_text(encoding="utf-8")))
+    assert {"push", "poll", "pull_request", "schedule", "manual", "retry", "deploy"} == found
+    text = (FOLDER / "api.md").read_text(encoding="utf-8").partition("`trigger` says")[2]
+    for word in found:
+        assert f"`{word}`" in text
 
 
 def test_the_readme_names_the_two_commands() -> None:

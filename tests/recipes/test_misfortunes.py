@@ -1,21 +1,16 @@
-"""What holds for every recipe: the same five misfortunes, and the target is right after each."""
+"""The same misfortunes for every recipe, and the target is right after each."""
 
 from __future__ import annotations
-
-import os
 
 import pytest
 
 from tests.crash.test_server_dies import kill_everything
-from tests.recipes.conftest import EXAMPLES
-from tests.recipes.holding import ARRIVED, LANDED
+from tests.recipes.kinds import EXAMPLES
 from tests.recipes.shop import Shop
+from tests.recipes.target import ARRIVED, LANDED
 from tests.sinks import json_sink
 
 pytestmark = pytest.mark.timeout(900)
-KILLS = [("everything", ARRIVED), ("everything", LANDED)]
-if os.environ.get("LEEROY_TORTURE") == "1":
-    KILLS += [("the server", ARRIVED), ("the server", LANDED)]
 every = pytest.mark.parametrize("target", EXAMPLES, indirect=True)
 
 
@@ -55,22 +50,38 @@ def test_a_deploy_script_that_fails(shop: Shop) -> None:
 
 
 @every
-@pytest.mark.parametrize(("who", "point"), KILLS)
-def test_killed_in_the_middle_of_a_deploy(shop: Shop, point: str, who: str) -> None:
-    """kill -9 of the server, or of its scripts as well: in the end it is live, and went live once."""
+@pytest.mark.parametrize("point", [ARRIVED, LANDED])
+def test_the_server_is_killed_in_the_middle_of_a_deploy(shop: Shop, point: str) -> None:
+    """kill -9 of the server alone: its script runs on, and ran once when all is over."""
     shop.target.hold(point)
     pushed = shop.push(1)
     shop.target.wait()
     assert "deploying" == shop.leeroy.state(pushed.build)
-    if who == "everything":
-        kill_everything(shop.leeroy)
-    else:
-        shop.leeroy.kill()
+    shop.leeroy.kill()
     shop.target.release()
     shop.leeroy.start()
     shop.deployed(pushed)
     assert [pushed.mark] == shop.target.changes()
+    assert {"lose", "withdraw"}.isdisjoint(shop.leeroy.moves(pushed.build))
+    assert 1 == shop.runs(pushed.build)
+
+
+@every
+@pytest.mark.parametrize("point", [ARRIVED, LANDED])
+def test_everything_is_killed_in_the_middle_of_a_deploy(shop: Shop, point: str) -> None:
+    """Server, supervisor and script at once, as in a power cut: in the end it went live, and once."""
+    shop.target.hold(point)
+    pushed = shop.push(1)
+    shop.target.wait()
+    assert "deploying" == shop.leeroy.state(pushed.build)
+    kill_everything(shop.leeroy)
+    shop.target.release()
+    shop.target.quiet()
+    shop.leeroy.start()
+    shop.deployed(pushed)
+    assert [pushed.mark] == shop.target.changes()
     moves = shop.leeroy.moves(pushed.build)
-    assert (1 if who == "everything" else 0) == moves.count("lose")
+    assert 1 == moves.count("lose")
     if point == LANDED:
         assert 0 == moves.count("resolve_again"), "what landed is not deployed again"
+        assert 1 == shop.runs(pushed.build)

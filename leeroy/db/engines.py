@@ -1,0 +1,75 @@
+"""How a connection to each kind of database is set up."""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import Connection, Engine, event
+from sqlalchemy.exc import OperationalError
+
+from leeroy.errors import Unavailable
+
+
+def label(url: sa.URL) -> str:
+    """The database as messages name it, without its password."""
+    if url.get_backend_name() == "sqlite":
+        return str(url.database)
+    return url.render_as_string(hide_password=True)
+
+
+def sqlite_engine(url: sa.URL, begin: str) -> Engine:
+    """An engine whose transactions start with *begin*, set up to survive a power cut."""
+    engine = sa.create_engine(url, connect_args={"check_same_thread": False, "timeout": 10.0})
+
+    @event.listens_for(engine, "connect")
+    def connect(dbapi: Any, _record: Any) -> None:
+        dbapi.isolation_level = None  # the driver's own BEGIN would be a deferred one
+        cursor = dbapi.cursor()
+        # auto_vacuum has an effect only on an empty file and before WAL.
+        cursor.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        cursor.execute("PRAGMA journal_mode = WAL")
+        cursor.execute("PRAGMA synchronous = FULL")  # NORMAL loses acknowledged rows in a power cut
+        cursor.execute("PRAGMA foreign_keys = ON")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def start(conn: Connection) -> None:
+        try:
+            driver(conn).execute(begin)
+        except sqlite3.Error as exc:
+            raise OperationalError(begin, None, exc) from exc
+
+    return engine
+
+
+def driver(conn: Connection) -> Any:
+    """SQLite's own connection: what stands around a piece of work takes no detour."""
+    return conn.connection.driver_connection
+
+
+def postgres_engine(url: sa.URL, size: int) -> Engine:
+    """A small pool whose connections notice a dead peer within seconds."""
+    try:
+        import psycopg  # noqa: F401
+    except ImportError as exc:
+        raise Unavailable(
+            "PostgreSQL needs the extra leeroy[postgres]: `pip install 'leeroy[postgres]'`"
+        ) from exc
+    return sa.create_engine(
+        url,
+        pool_size=size,
+        max_overflow=0,
+        pool_timeout=10,
+        pool_pre_ping=True,
+        connect_args={
+            "connect_timeout": 3,
+            "keepalives_idle": 2,
+            "keepalives_interval": 1,
+            "keepalives_count": 3,
+            "tcp_user_timeout": 4000,
+            "options": "-c statement_timeout=30000 -c lock_timeout=10000"
+            " -c idle_in_transaction_session_timeout=60000 -c synchronous_commit=on",
+        },
+    )

@@ -1,0 +1,220 @@
+"""SQLite's one writer: what waits shares a commit, and is answered after it."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, InvalidStateError
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError, IntegrityError
+
+from leeroy.db.engines import driver, sqlite_engine
+from leeroy.db.lineage import BUMP
+
+if TYPE_CHECKING:
+    from leeroy.db.engine import Database
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+Work = Callable[[Connection], T]
+"""A piece of work: a function of an open connection, which may be run once more."""
+Job = tuple[Work[Any], "Future[Any]"]
+
+GATHER = 64
+"""At most so many pieces of work share one commit."""
+
+POLL_S = 0.5
+"""How often an idle SQLite writer looks whether another process wrote."""
+_AMBIGUOUS = ("SQLITE_IOERR",)
+"""Of a COMMIT: it may or may not have landed.  Before it, nothing was stored or promised."""
+_FATAL = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
+
+
+def answer(future: Future[Any], value: Any) -> None:
+    """Tell whoever asked; it may have given up meanwhile (a server that stops): that is nothing."""
+    with contextlib.suppress(InvalidStateError):
+        future.set_result(value)
+
+
+def refuse(future: Future[Any], error: BaseException) -> None:
+    """Tell whoever asked that it was not done."""
+    with contextlib.suppress(InvalidStateError):
+        future.set_exception(error)
+
+
+class SqliteWriter:
+    """The one thread that writes; what waits shares a commit, each behind its own savepoint."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._queue: queue.SimpleQueue[Sequence[Job] | None] = queue.SimpleQueue()
+        self._engine = sqlite_engine(database.url, "BEGIN IMMEDIATE")
+        self._conn: Connection | None = None
+        self._version: int | None = None
+        self._noted: Any = None
+        self._committing = False
+        self.listening = False
+        self._thread = threading.Thread(target=self._loop, name="leeroy-writer", daemon=True)
+        self._thread.start()
+
+    def put(self, jobs: Sequence[Job]) -> None:
+        self._queue.put(jobs)
+
+    def stop(self) -> None:
+        self._queue.put(None)
+        self._thread.join()
+
+    def _loop(self) -> None:
+        while True:
+            try:
+                first = self._queue.get(timeout=POLL_S if self.listening else None)
+            except queue.Empty:
+                self._look()
+                continue
+            jobs: list[Job] = []
+            stopping = first is None
+            if first is not None:
+                jobs += first
+            while len(jobs) < GATHER:
+                try:
+                    more = self._queue.get_nowait()
+                except queue.Empty:
+                    break
+                if more is None:
+                    stopping = True
+                else:
+                    jobs += more
+            if jobs:
+                self._write(jobs)
+            if stopping:
+                if self._conn is not None:
+                    self._conn.close()
+                self._engine.dispose()
+                return
+
+    def _look(self) -> None:
+        """Whether another process committed since the last look (`PRAGMA data_version`)."""
+        try:
+            conn = self._open()
+            version = driver(conn).execute("PRAGMA data_version").fetchone()[0]
+        except Exception:
+            self._drop()
+            return
+        seen, self._version = self._version, version
+        if seen is not None and seen != version:
+            self._database.tell(frozenset({"builds", "outbox"}))
+
+    def _open(self) -> Connection:
+        if self._conn is None:
+            self._conn = self._engine.connect()
+        return self._conn
+
+    def _drop(self) -> None:
+        conn, self._conn = self._conn, None
+        self._version = None
+        if conn is not None:
+            with contextlib.suppress(Exception):
+                conn.invalidate()
+                conn.close()
+
+    def _write(self, jobs: list[Job]) -> None:
+        if self._database.broken is not None:
+            self._fail(jobs, self._database.broken)
+            return
+        try:
+            touched, answers = self._commit(jobs)
+        except IntegrityError as exc:
+            # A constraint that only the COMMIT checks: find out whose it was.
+            if len(jobs) == 1:
+                refuse(jobs[0][1], exc)
+                return
+            for job in jobs:
+                self._write([job])
+            return
+        except Exception as exc:
+            self._drop()
+            orig = getattr(exc, "orig", exc)
+            why = str(getattr(orig, "sqlite_errorname", ""))
+            if why.startswith(_FATAL) or (self._committing and why.startswith(_AMBIGUOUS)):
+                # Only a fresh start, which reads what the disk has, can tell.
+                self._database.broken = exc
+                if self._database.on_broken is not None:
+                    self._database.on_broken(exc)
+            self._database.trouble = exc
+            self._fail(jobs, exc)
+            return
+        self._database.trouble = None
+        self._journal()
+        for (_, future), (value, error) in zip(jobs, answers, strict=True):
+            if error is not None:
+                refuse(future, error)
+            else:
+                answer(future, value)
+        self._database.tell(touched)
+
+    def _journal(self) -> None:
+        """Note the commit before anybody is answered: what was promised is known to this host."""
+        noted, self._noted = self._noted, None
+        journal = self._database.journal
+        if noted is None or journal is None:
+            return
+        try:
+            journal.note(noted[0], noted[1], noted[2] or 0)
+        except OSError:
+            log.exception("the journal cannot be written; a restored database may go unnoticed")
+
+    def _fail(self, jobs: list[Job], cause: Exception) -> None:
+        for _, future in jobs:
+            refuse(future, self._database.unavailable(cause))
+
+    def _commit(self, jobs: list[Job]) -> tuple[frozenset[str], list[tuple[Any, Exception | None]]]:
+        self._committing = False
+        conn = self._open()
+        conn.info.pop("touched", None)
+        answers: list[tuple[Any, Exception | None]] = []
+        transaction = conn.begin()
+        raw = driver(conn)
+        before = raw.total_changes
+        try:
+            if len(jobs) == 1:
+                answers.append((jobs[0][0](conn), None))
+            else:
+                for work, _ in jobs:
+                    answers.append(self._behind_savepoint(conn, work))
+            if raw.total_changes != before:
+                # Most looks of the loop decide nothing: they cost no write to the disk.
+                self._noted = raw.execute(BUMP).fetchall()[0]
+            self._committing = True
+            transaction.commit()
+        except BaseException as exc:
+            transaction.rollback()
+            self._noted = None
+            database = isinstance(exc, DBAPIError | sqlite3.Error)
+            if len(jobs) == 1 and isinstance(exc, Exception) and not database:
+                return frozenset(), [(None, exc)]
+            raise
+        return frozenset(conn.info.pop("touched", ())), answers
+
+    @staticmethod
+    def _behind_savepoint(conn: Connection, work: Work[Any]) -> tuple[Any, Exception | None]:
+        execute = driver(conn).execute
+        execute("SAVEPOINT work")
+        try:
+            value = work(conn)
+        except DBAPIError as exc:
+            if not isinstance(exc, IntegrityError):
+                raise
+            execute("ROLLBACK TO work")
+            return None, exc
+        except Exception as exc:
+            execute("ROLLBACK TO work")
+            return None, exc
+        execute("RELEASE work")
+        return value, None
