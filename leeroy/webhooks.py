@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from leeroy import forges
 from leeroy.pipelines import Pipeline
 from leeroy.refs import FORGES
 
@@ -25,18 +26,6 @@ _TITLES = {
     "gitlab": ("GitLab", "Settings → Webhooks → Add new webhook"),
     "bitbucket": ("Bitbucket", "Repository settings → Webhooks → Add webhook"),
     "gitea": ("Gitea, Forgejo, Codeberg", "Settings → Webhooks → Add webhook → Gitea or Forgejo"),
-}
-_EVENTS = {
-    "github": ("push", "pull_request"),
-    "gitlab": ("push_events", "tag_push_events", "merge_requests_events"),
-    "bitbucket": (
-        "repo:push",
-        "pullrequest:created",
-        "pullrequest:updated",
-        "pullrequest:fulfilled",
-        "pullrequest:rejected",
-    ),
-    "gitea": ("push", "delete", "pull_request", "pull_request_sync"),
 }
 
 
@@ -86,4 +75,4 @@ def _form(forge: str, url: str, shown: str, secret: str | None) -> Form:
             ("Secret", shown),
             ("Trigger on", "custom events: Push, Delete, Pull request, Pull request synchronized"),
         )
-    return Form(forge, title, where, url, _EVENTS[forge], lines)
+    return Form(forge, title, where, url, forges.FORGES[forge].EVENTS, lines)

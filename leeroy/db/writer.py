@@ -32,9 +32,8 @@ GATHER = 64
 
 POLL_S = 0.5
 """How often an idle SQLite writer looks whether another process wrote."""
-_AMBIGUOUS = ("SQLITE_IOERR",)
+_AMBIGUOUS = ("SQLITE_IOERR", "SQLITE_CORRUPT", "SQLITE_NOTADB")
 """Of a COMMIT: it may or may not have landed.  Before it, nothing was stored or promised."""
-_FATAL = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
 
 
 def answer(future: Future[Any], value: Any) -> None:
@@ -142,7 +141,7 @@ class SqliteWriter:
             self._drop()
             orig = getattr(exc, "orig", exc)
             why = str(getattr(orig, "sqlite_errorname", ""))
-            if why.startswith(_FATAL) or (self._committing and why.startswith(_AMBIGUOUS)):
+            if self._committing and why.startswith(_AMBIGUOUS):
                 # Only a fresh start, which reads what the disk has, can tell.
                 self._database.broken = exc
                 if self._database.on_broken is not None:

@@ -78,7 +78,7 @@ def _only_what_is_kept(there: Installation, over: Counter[str], servers: int) ->
     there.spawn()
     there.ready()
     runs, work = there.folder / "var" / "runs", there.folder / "var" / "workspaces"
-    until(lambda: not list(runs.iterdir()), 20, "every run is recorded, so none is kept")
+    until(lambda: not list(runs.glob("[!.]*")), 20, "every run is recorded, so none is kept")
     # Of failed builds they stay a day, and so does what a killed server had no time to remove.
     kept = len(list(work.iterdir())) if work.is_dir() else 0
     unclean = over[State.failed] + over[State.deploy_failed] + over[State.cancelled]

@@ -57,6 +57,8 @@ CONFIG = {
 
 USERS = {"bitbucket.org": "x-token-auth"}
 """The user a host wants beside a token; everywhere else any name does."""
+PERSON = "x-bitbucket-api-token-auth"
+"""The user beside an API token of a person at Bitbucket, which is written as EMAIL:TOKEN."""
 
 
 class Private:
@@ -154,7 +156,7 @@ def _askpass(address: Address, token: str, private: Private) -> str:
 
     So a server that redirects somewhere else cannot get the token there.
     """
-    user = address.user or USERS.get(address.host, "x-access-token")
+    user, password = _login(address, token)
     server = address.url.split("://", 1)[1].split("/", 1)[0]
     ask_user = f"Username for '{address.protocol}://{server}': "
     # git shows the user as it is, newer ones with % for what is special
@@ -167,11 +169,19 @@ def _askpass(address: Address, token: str, private: Private) -> str:
         f"{shlex.quote(ask_user)})\n"
         f"  exec cat {shlex.quote(private.write('user', user))};;\n"
         f"{'|'.join(map(shlex.quote, ask_token))})\n"
-        f"  exec cat {shlex.quote(private.write('token', token))};;\n"
+        f"  exec cat {shlex.quote(private.write('token', password))};;\n"
         "esac\n"
         "exit 1\n",
         0o700,
     )
+
+
+def _login(address: Address, token: str) -> tuple[str, str]:
+    """The user and the password beside which a server knows the token."""
+    mail, colon, rest = token.partition(":")
+    if address.host == "bitbucket.org" and colon and "@" in mail:
+        return address.user or PERSON, rest
+    return address.user or USERS.get(address.host, "x-access-token"), token
 
 
 def _percent(text: str, digits: str) -> str:
