@@ -98,7 +98,7 @@ def _database(conn: Connection, context: Context, label: str) -> list[Line]:
     unheard = alarms.trouble(conn)
     for alarm, error in unheard:
         name = views.target_name(alarm.target)
-        found.append(Line(False, f"“{alarm.title}” does not reach {name}: {error}"))
+        found.append(Line(False, f"{alarm.title}; {name} could not be told: {error}"))
     if not trouble and not unheard:
         found.append(Line(True, "no notice is in trouble"))
     found += _reports(conn)

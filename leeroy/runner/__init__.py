@@ -8,6 +8,7 @@ killed finds everything again when it is back.
 
     runner      what the server holds: launch, look, stop, read
     rundir      the run directory, as the server sees it
+    mark        whether the folder of all runs is the one of the last start
     parent      the small process that forks supervisors        (standard library only)
     supervisor  runs one script and records its end              (standard library only)
     output      the script's output in segment files             (standard library only)

@@ -21,16 +21,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from secrets import token_hex
 from typing import Any
 
 from leeroy.errors import Invalid, LeeroyError, NotFound, NotPossible
-from leeroy.runner import output, process, wire
+from leeroy.runner import mark, output, process, wire
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,199}")
 _NEW = ".new-"
 _GONE = ".gone-"
-_MARK = ".mark"
 _MOST_FILE = 1 << 20
 
 
@@ -149,27 +147,7 @@ class RunDirs:
         for entry in self.folder.iterdir():
             if entry.name.startswith((_NEW, _GONE)):
                 shutil.rmtree(entry, ignore_errors=True)
-        self._replaced = self._recognise()
-
-    def _recognise(self) -> bool:
-        """
-        Whether this folder is another one than before: not mounted, removed, put back elsewhere.
-
-        Its mark is kept a second time, beside it.  A crash in between can only
-        make us more careful at the next start.
-        """
-        mark, kept = self.folder / _MARK, self.folder.with_name(f"{self.folder.name}{_MARK}")
-        here, known = _text(mark), _text(kept)
-        if here is not None and here == known:
-            return False
-        text = token_hex(8)
-        for file in (mark, kept):
-            new = file.with_name(f"{_NEW}mark")
-            new.unlink(missing_ok=True)
-            _write(str(new), text.encode(), 0o600, durable=True)
-            new.rename(file)
-            sync(str(file.parent))
-        return known is not None
+        self._replaced = mark.replaced(self.folder)
 
     def all(self) -> list[str]:
         """The ids of all runs that have a directory, sorted."""
@@ -473,13 +451,6 @@ def _write(path: str, content: bytes, mode: int, durable: bool = False) -> None:
             os.fsync(fd)
     finally:
         os.close(fd)
-
-
-def _text(file: Path) -> str | None:
-    try:
-        return file.read_text(encoding="ascii")
-    except FileNotFoundError:
-        return None
 
 
 def sync(directory: str) -> None:

@@ -34,7 +34,7 @@ from leeroy.proof.installation import Installation, phone
 from tests.parts import missing, need
 
 TORTURE = os.environ.get("LEEROY_TORTURE") == "1"
-CUTS = 60 if TORTURE else 3
+CUTS = 60 if TORTURE else 2
 
 
 class Disk:

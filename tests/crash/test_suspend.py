@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import struct
 import subprocess
@@ -16,6 +17,8 @@ from tests.servers import Leeroy
 from tests.sinks import json_sink
 from tests.waiting import until
 
+TORTURE = os.environ.get("LEEROY_TORTURE") == "1"
+
 
 @pytest.fixture(scope="module")
 def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -26,7 +29,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
-@pytest.mark.parametrize("seconds", [600, 7200])
+@pytest.mark.parametrize("seconds", [600, 7200] if TORTURE else [600])
 def test_a_suspend_in_the_grace_period(leeroy: Leeroy, library: Path, seconds: int) -> None:
     """Ten minutes: announced again, and the period runs in full.  Two hours: held, for it is stale."""
     clock = leeroy.folder / "asleep"

@@ -110,7 +110,7 @@ def test_people_are_told_of_a_freeze_once(leeroy: Leeroy) -> None:
         [message] = until(lambda: told(house), 20)
         assert "older than this host knows it" in message["message"]
         assert "leeroy thaw --all" in message["message"] and leeroy.url in message["message"]
-        troubled = "everything is frozen” does not reach "
+        troubled = "everything is frozen; env:SHOP could not be told"
         until(lambda: troubled in leeroy.cli("doctor", check=False).stdout, 20)
         leeroy.restart()
         shop.up()
