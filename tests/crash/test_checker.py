@@ -290,6 +290,9 @@ BAD: dict[str, tuple[str, Callable[[History], History]]] = {
         "F2", lambda s: rows(s, deliveries=[replace(s.rows.deliveries[0], builds=(1, 2))])),
     "a push of nobody": ("F3", lambda s: rows(s, deliveries=s.rows.deliveries[1:])),
     "nobody told": ("G1", lambda s: rows(s, notices=[n for n in s.rows.notices if n.build_id != 1])),
+    "told of a deploy, and not that it was stopped": (
+        "G1", lambda s: rows(s, notices=[n for n in s.rows.notices
+                                         if (n.build_id, n.seq) != (3, s.rows.events[3][-1].seq)])),
     "told twice": ("G1", lambda s: rows(s, notices=[*s.rows.notices, s.rows.notices[0]])),
     "told of nothing": ("G1", lambda s: notice(s, seq=99)),
     "never tried": ("G2", lambda s: notice(s, state="waiting", attempts=0, sent_at=None)),
