@@ -112,9 +112,8 @@ class Course:
         there.define("tool", TOOL)
 
     def start(self) -> None:
-        """Serve, and let nothing that only the start does be counted."""
-        self._there.spawn()
-        self._there.ready()
+        """Serve."""
+        self._there.up()
 
     def hit(self, way: Way, number: int) -> bool:
         """Whether anybody died at the K-th call; however that was, the build has ended."""
