@@ -86,9 +86,13 @@ class Trap:
         return b"+++ killed by SIGKILL +++" in self._log.read_bytes()
 
     def release(self) -> None:
-        """Let everybody go."""
+        """Let everybody go; a strace that waits for what has died is killed itself."""
         self._strace.send_signal(signal.SIGTERM)
-        self._strace.wait(60)
+        try:
+            self._strace.wait(3)
+        except subprocess.TimeoutExpired:
+            self._strace.kill()
+            self._strace.wait()
 
 
 def _traced(task: Path) -> bool:
