@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
@@ -24,13 +25,22 @@ def teller(record_property: Callable[[str, object], None]) -> Tell:
 
 
 def lines(reports: Iterable[Any]) -> list[str]:
-    """The table, as docs/guarantees.md shows it; empty when no test has told anything."""
-    found = [value for report in reports for key, value in report.user_properties if key == KEY]
+    """
+    The table, as docs/guarantees.md shows it; empty when no test has told anything.
+
+    What several tests tell of the same thing is added up.
+    """
+    found: dict[str, Counter[str]] = {}
+    for report in reports:
+        for key, value in report.user_properties:
+            if key == KEY:
+                counts = {name: count for name, count in value.items() if name != "what"}
+                found.setdefault(value["what"], Counter()).update(counts)
     if not found:
         return []
     today = time.strftime("%Y-%m-%d", time.gmtime())
     rows = [f"| what | {' | '.join(COLUMNS)} | date |", "|---" * (len(COLUMNS) + 2) + "|"]
-    for gave in found:
-        cells = [f"{gave[name]:,.0f}" if name in gave else "" for name in COLUMNS]
-        rows.append(f"| {gave['what']} | {' | '.join(cells)} | {today} |")
+    for what, counts in found.items():
+        cells = [f"{counts[name]:,.0f}" if name in counts else "" for name in COLUMNS]
+        rows.append(f"| {what} | {' | '.join(cells)} | {today} |")
     return rows

@@ -127,8 +127,7 @@ class _Storm:
 
     def _start(self) -> None:
         began = time.monotonic()
-        self._there.spawn()
-        self._there.ready()
+        self._there.up()
         took = time.monotonic() - began
         self._report.slowest_start_s = max(self._report.slowest_start_s, round(took, 2))
 

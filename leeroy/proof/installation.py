@@ -182,6 +182,23 @@ class Installation:
             made = self._run(sys.executable, "-m", "leeroy", *words, "--config", "leeroy.toml")
             self.token = str(json.loads(made)["token"])
 
+    def up(self) -> None:
+        """
+        Start a server and wait until it serves; one that gives up is started again, twice.
+
+        So does systemd with one that found no time to start on a busy machine.
+        """
+        for left in (2, 1, 0):
+            self.spawn()
+            try:
+                self.ready()
+            except Unavailable:
+                if self.alive() or not left:
+                    raise
+                self.end(signal.SIGKILL)
+            else:
+                return
+
     def end(self, number: int) -> None:
         """Send the server a signal, and wait until it is gone."""
         if self._server is None:

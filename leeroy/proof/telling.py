@@ -49,8 +49,11 @@ def together(history: History) -> Iterator[Violation]:
 def one_each(history: History) -> Iterator[Violation]:
     """One notice for each event and target that listens; who heard more hears the end too."""
     told: dict[tuple[int, int], list[Notice]] = {}
+    sent: dict[int, list[Notice]] = {}
     for notice in history.rows.notices:
         told.setdefault((notice.build_id, notice.seq), []).append(notice)
+        if notice.urgent and notice.state == "sent":
+            sent.setdefault(notice.build_id, []).append(notice)
     for number, events in history.rows.events.items():
         build = history.rows.builds[number]
         every = (*history.pipeline(build).notify, *history.house)
@@ -68,6 +71,10 @@ def one_each(history: History) -> Iterator[Violation]:
             if len(got) != len(set(got)) or not listening <= set(got) <= listening | more:
                 text = f"event {event.seq} ({event.move}) is told to {got}, not to {listening}"
                 yield Violation("G1", number, text)
+            if end and not {n.target for n in sent.get(number, ()) if n.seq < event.seq} <= set(
+                got
+            ):
+                yield Violation("G1", number, f"event {event.seq}: who heard of it is not told")
             if event.to_state is State.deploy_pending:
                 announced |= set(got)
     for number, seq in told:

@@ -161,8 +161,7 @@ class Killer:
             self.kills += 1
             self.servers += 1
             self._crowd.look()
-            there.spawn()
-            there.ready()
+            there.up()
         else:
             victims = there.parents() if self._dice.random() < 0.2 else there.supervisors()
             self.kills += there.kill(victims[:1])

@@ -79,16 +79,20 @@ class Trap:
             stderr=subprocess.DEVNULL,
         )  # fmt: skip
         tasks = Path(f"/proc/{pid}/task")
-        until(lambda: all(_traced(task) for task in tasks.iterdir()), 60, "strace is attached")
+        until(lambda: all(_traced(task) for task in tasks.iterdir()), 300, "strace is attached")
 
     def sprung(self) -> bool:
         """Whether somebody died in it."""
         return b"+++ killed by SIGKILL +++" in self._log.read_bytes()
 
     def release(self) -> None:
-        """Let everybody go."""
+        """Let everybody go; a strace that waits for what has died is killed itself."""
         self._strace.send_signal(signal.SIGTERM)
-        self._strace.wait(60)
+        try:
+            self._strace.wait(3)
+        except subprocess.TimeoutExpired:
+            self._strace.kill()
+            self._strace.wait()
 
 
 def _traced(task: Path) -> bool:
@@ -112,16 +116,15 @@ class Course:
         there.define("tool", TOOL)
 
     def start(self) -> None:
-        """Serve, and let nothing that only the start does be counted."""
-        self._there.spawn()
-        self._there.ready()
+        """Serve."""
+        self._there.up()
 
     def hit(self, way: Way, number: int) -> bool:
         """Whether anybody died at the K-th call; however that was, the build has ended."""
         there = self._there
         if way.at == "approval":
             build = self._people.trigger("tool")
-            until(lambda: State.deploy_pending == there.call("show", id=build)["state"], 60)
+            until(lambda: State.deploy_pending == there.call("show", id=build)["state"], 300)
         pid = there.pid if way.victim == "server" else there.parents()[0]
         trap = Trap(self._strace, pid, way.call, number, there.folder / "trace")
         try:
@@ -132,7 +135,7 @@ class Course:
                     self._people.trigger("tool")
                 else:
                     there.call("approve", id=build)
-            until(lambda: trap.sprung() or self._over(), 60, f"{way} {number}", pause=0.02)
+            until(lambda: trap.sprung() or self._over(), 300, f"{way} {number}", pause=0.02)
             sprung = trap.sprung()
         finally:
             trap.release()
@@ -140,7 +143,7 @@ class Course:
             there.end(signal.SIGKILL)
             self._people.look()
             self.start()
-        until(self._over, 60, f"after {way} {number} the build ends", pause=0.02)
+        until(self._over, 300, f"after {way} {number} the build ends", pause=0.02)
         self.builds += 1
         self.kills += sprung
         return sprung

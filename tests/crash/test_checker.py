@@ -228,6 +228,14 @@ def out_of_turn(story: History) -> History:
     return rows(story, notices=[*story.rows.notices, again])
 
 
+def stopped_in_silence(story: History) -> History:
+    """Somebody heard that the third build would be deployed, and not that it was stopped."""
+    end = (3, story.rows.events[3][-1].seq)
+    told = [n for n in story.rows.notices if (n.build_id, n.seq) != end]
+    heard = [replace(n, state="sent") if (n.build_id, n.urgent) == (3, True) else n for n in told]
+    return rows(story, notices=heard)
+
+
 BAD: dict[str, tuple[str, Callable[[History], History]]] = {
     "a gap": ("A1", lambda s: events(s, 1, lambda found: found[:2] + found[3:])),
     "a jump": ("A2", lambda s: event(s, Move.pass_, to_state=State.done)),
@@ -290,6 +298,7 @@ BAD: dict[str, tuple[str, Callable[[History], History]]] = {
         "F2", lambda s: rows(s, deliveries=[replace(s.rows.deliveries[0], builds=(1, 2))])),
     "a push of nobody": ("F3", lambda s: rows(s, deliveries=s.rows.deliveries[1:])),
     "nobody told": ("G1", lambda s: rows(s, notices=[n for n in s.rows.notices if n.build_id != 1])),
+    "told of a deploy, and not that it was stopped": ("G1", stopped_in_silence),
     "told twice": ("G1", lambda s: rows(s, notices=[*s.rows.notices, s.rows.notices[0]])),
     "told of nothing": ("G1", lambda s: notice(s, seq=99)),
     "never tried": ("G2", lambda s: notice(s, state="waiting", attempts=0, sent_at=None)),

@@ -72,7 +72,8 @@ def judged(
     settled = people.settle()
     found = [str(violation) for violation in check(people.history())]
     seconds = time.monotonic() - began
-    gave(f"kill at every system call: {what}", rounds=course.builds, kills=course.kills,
+    whom = " and ".join(sorted({f"{way.victim} ({way.kind})" for way in ways}))
+    gave(f"kill at every system call: {whom}", rounds=course.builds, kills=course.kills,
          builds=len(people.rows().builds), violations=len(found), seconds=seconds)  # fmt: skip
     print(f"\n{what}: {course.kills} kills over {course.builds} builds in {seconds:.0f} s")
     assert [] == found

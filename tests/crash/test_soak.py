@@ -40,9 +40,8 @@ def test_a_soak_breaks_no_promise_and_nothing_grows(
         there = Installation(tmp_path, told, database)
         crowd = Crowd(there, dice, [one, other], OPEN)
         killer, gauge = Killer(crowd, random.Random(11)), Gauge()
-        there.spawn()
         try:
-            there.ready()
+            there.up()
             crowd.start()
             killer.go_on(WITH_KILLS_S, EVERY_S, servers=True, gauge=gauge)
             killer.go_on(STEADY_S, EVERY_S, servers=False, gauge=gauge)
@@ -75,8 +74,7 @@ def _only_what_is_kept(there: Installation, over: Counter[str], servers: int) ->
     """After the next start's look no folder and no process is left that nobody needs."""
     there.end(signal.SIGTERM)
     until(lambda: not there.left(), 20, "supervisors and scripts have gone with their runs")
-    there.spawn()
-    there.ready()
+    there.up()
     runs, work = there.folder / "var" / "runs", there.folder / "var" / "workspaces"
     until(lambda: not list(runs.glob("[!.]*")), 20, "every run is recorded, so none is kept")
     # Of failed builds they stay a day, and so does what a killed server had no time to remove.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import UTC, datetime
 from functools import partial
@@ -16,12 +17,14 @@ from sqlalchemy import Connection
 from leeroy import config, context, gates, operations
 from leeroy.db import picture
 from leeroy.db.engine import Database
-from leeroy.model import Clock, Move, State
+from leeroy.model import Build, Clock, Move, State
+from leeroy.operations import common
 from leeroy.proof.checker import check
 from leeroy.proof.history import History
 from leeroy.scheduler import waiting
 from tests.conftest import _make
 from tests.db import story
+from tests.waiting import until
 
 HURRY = 'untested = true\n[[deploy]]\nenvironment = "production"\nrun = "true"\ngrace = "0s"\n'
 
@@ -161,3 +164,48 @@ def test_a_freeze_and_a_look_that_wait_for_each_other(
     other.close()
     assert answered, "each waited for what the other had"
     assert (State.deploy_pending, None) == (found.state, found.due_at)
+
+
+def test_a_hold_and_a_newer_announcement_do_not_wait_for_each_other(
+    postgres: str, here: context.Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither is undone as a deadlock's victim and made again."""
+    url = _make(postgres, f"order{os.getpid()}b")
+    database, other = Database(url), Database(url)
+    build = database.transact(waits)
+    made: Counter[str] = Counter()
+    holding, go_on, lock = threading.Event(), threading.Event(), common.lock_environment
+
+    def late(conn: Connection, build: Build) -> None:
+        holding.set()
+        assert go_on.wait(20)
+        lock(conn, build)
+
+    def hold(conn: Connection) -> None:
+        made["hold"] += 1
+        operations.DO["hold"](conn, here, "ada", id=build)
+
+    def announce(conn: Connection) -> None:
+        made["announcement"] += 1
+        waits(conn)
+
+    monkeypatch.setattr(common, "lock_environment", late)
+    with ThreadPoolExecutor(2) as pool:
+        asked = pool.submit(database.transact, hold)
+        assert holding.wait(10)
+        announced = pool.submit(other.transact, announce)
+        until(lambda: database.read(_waiting_for_a_lock), 20)
+        go_on.set()
+        asked.result(20)
+        announced.result(20)
+    found = database.read(picture.look)
+    database.close()
+    other.close()
+    assert {"hold": 1, "announcement": 1} == made
+    assert State.superseded is found.builds[build].state
+    assert [] == check(History(rows=found, house=story.HOUSE))
+
+
+def _waiting_for_a_lock(conn: Connection) -> bool:
+    sql = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    return bool(conn.exec_driver_sql(sql).scalar_one())

@@ -10,9 +10,11 @@ from tests import longrun
 
 
 def test_the_table_holds_what_was_told() -> None:
-    """A count that was not told stays empty; who tells nothing has no line."""
+    """A count that was not told stays empty; two of one name are added up."""
     told: list[tuple[str, object]] = []
-    longrun.teller(lambda key, value: told.append((key, value)))("storm", kills=1234, violations=0)
+    tell = longrun.teller(lambda key, value: told.append((key, value)))
+    tell("storm", kills=1000, violations=0)
+    tell("storm", kills=234, violations=0)
     quiet = SimpleNamespace(user_properties=[("other", 1)])
     table = longrun.lines([SimpleNamespace(user_properties=told), quiet])
     assert table[0].startswith("| what | rounds | kills |")

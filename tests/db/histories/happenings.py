@@ -20,12 +20,13 @@ from leeroy.model import (
     Step,
 )
 from leeroy.operations import receiving
+from leeroy.proof.history import Answer, Mark, Taken
 from leeroy.runner.rundir import Result
 from leeroy.runner.runner import Run
 from leeroy.scheduler import ending, recovering, starting, waiting
 from leeroy.scheduler.acts import End
-from tests.db.histories.picture import ENVIRONMENTS, pipeline
 from tests.db.histories.server import ANY, CRASH, Server
+from tests.db.histories.shelves import ENVIRONMENTS, pipeline
 
 
 class Happenings(Server):
@@ -63,6 +64,7 @@ class Happenings(Server):
         if crash is not None:
             assert ("seen before", made) == (reason, list(self.picture.builds))
         assert [list(self.picture.builds)[-1]] == numbers
+        self.taken.append(Taken(delivery=delivery.id, builds=tuple(numbers)))
 
     @rule(name=st.sampled_from(["tool", "tool", "shop"]), crash=CRASH)
     def a_trigger(self, name: str, crash: str | None) -> None:
@@ -113,21 +115,21 @@ class Happenings(Server):
             cleared=frozenset(self.cleared),
         )
 
-    @precondition(lambda self: self.picture.running())
+    @precondition(lambda self: self.running())
     @rule(
         which=ANY,
         how=st.sampled_from(["0"] * 9 + ["1", "killed", "trouble", "lost", "lost", "revoked"]),
         crash=CRASH,
     )
     def a_script_ends(self, which: int, how: str, crash: str | None) -> None:
-        running = self.picture.running()
+        running = self.running()
         self.it_ends(running[which % len(running)], how, crash)
 
-    @precondition(lambda self: self.picture.running())
+    @precondition(lambda self: self.running())
     @rule(count=st.integers(1, 12))
     def scripts_end_well(self, count: int) -> None:
         for _ in range(count):
-            for step in self.picture.running()[:1]:
+            for step in self.running()[:1]:
                 self.it_ends(step, "0", None)
         self.slots_are_given(None)
         self.what_is_due_is_looked_at(None)
@@ -138,11 +140,25 @@ class Happenings(Server):
         record = partial(ending.record, context=self.context, end=end)
         if end.run in (Run.ended, Run.lost) and crash != "before":
             self.executed[step.build_id, f"{step.stage} {step.environment}"] += 1
+            self.mark(step, "start", self.launched[step.run_id])
+            if end.result is not None and end.result.exit_code is not None:
+                self.mark(step, "end", self.mono, end.result.exit_code)
         self.decide(record, crash)
         if crash != "before":
-            self.launched.discard(step.run_id)
+            self.launched.pop(step.run_id, None)
             self.stopping.discard(step.run_id)
             assert [] == self.do(record), "the same end twice changes nothing"
+
+    def mark(self, step: Step, what: str, at: float, code: int | None = None) -> None:
+        """What the script itself wrote down."""
+        assert step.run_id is not None
+        self.marks.append(
+            Mark(
+                at=at, what=what, build=step.build_id, stage=step.stage, name=step.name,
+                environment=step.environment, attempt=step.attempt, run=step.run_id,
+                workspace=step.run_id, code=code,
+            )
+        )  # fmt: skip
 
     def end(self, step: Step, how: str) -> End:
         assert step.run_id is not None
@@ -187,6 +203,7 @@ class Happenings(Server):
         if late:
             lost = self.database.read(partial(recovering.lost, context=self.context))
             for build, step in lost[:1]:
+                self.mark(step, "end", self.mono, code)
                 result = Result(code, None, None, 0.0, 1.0, 0, 0, "0" * 64)
                 work = partial(recovering.late, build_id=build.id, step=step, result=result)
                 self.do(partial(work, context=self.context))
@@ -237,6 +254,11 @@ class Happenings(Server):
             now = self.picture.builds[build.id]
             assert now.state is State.cancelled or now.stop_at is not None
             assert answer["state"] == now.state
+            verdict = "cancelled" if now.state is State.cancelled else "stopping"
+            at = self.mono
+            self.answers.append(
+                Answer(build=build.id, asked_at=at, answered_at=at, verdict=verdict)
+            )
 
     @precondition(lambda self: self.any(State.deploy_pending))
     @rule(which=ANY, crash=CRASH)

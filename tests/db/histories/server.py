@@ -8,6 +8,8 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime, timedelta
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -22,16 +24,21 @@ from sqlalchemy import Connection
 from leeroy import config, context, operations, shelf
 from leeroy.db import schema
 from leeroy.db.engine import Database
+from leeroy.db.picture import Picture, look
 from leeroy.errors import LeeroyError, Unavailable
 from leeroy.model import (
     Build,
     Clock,
+    Event,
     Stage,
     State,
+    Step,
+    StepState,
 )
+from leeroy.proof.history import Answer, History, Mark, Taken
 from leeroy.scheduler import recovering
 from leeroy.scheduler.acts import Act, DropWatch, Launch, StartWatch, Stop, WatchKey
-from tests.db.histories.picture import SETTINGS, TEXTS, look
+from tests.db.histories.shelves import SETTINGS, TEXTS
 from tests.db.story import START
 
 GRACE_S = 30.0
@@ -84,16 +91,21 @@ class Server(RuleBasedStateMachine):
         self.cleared: set[int] = set()
         self.room: str | None = None
         # what the world knows
-        self.launched: set[str] = set()
+        self.launched: dict[str, float] = {}
         self.stopping: set[str] = set()
         self.deliveries = itertools.count(1)
-        # what was seen
+        # what was seen, and what scripts and callers know themselves
+        self.marks: list[Mark] = []
+        self.answers: list[Answer] = []
+        self.taken: list[Taken] = []
+        self.moments: dict[tuple[int, int], tuple[Event, datetime]] = {}
+        self.transactions = 0
         self.cancelled: dict[int, int] = {}
         self.announced: dict[tuple[int, str], float] = {}
         self.heard: dict[tuple[int, str], float] = {}
         self.starts: dict[tuple[str, str], int] = {}
         self.executed: Counter[tuple[int, str]] = Counter()
-        self.picture = self.database.read(look)
+        self.picture: Picture = self.database.read(look)
         found = [shelf.File(name, text, None) for name, text in TEXTS.items()]
         self.do(partial(shelf.sync, context=self.context, found=found))
         self.do(partial(recovering.arrive, context=self.context, boot_id="boot"))
@@ -117,6 +129,7 @@ class Server(RuleBasedStateMachine):
             return self.database.transact(work)
         finally:
             before, self.picture = self.picture, self.database.read(look)
+            self.note_moment()
             self.one_transaction(before, self.picture)
 
     def dies(self, work: Callable[[Connection], Any]) -> None:
@@ -145,11 +158,11 @@ class Server(RuleBasedStateMachine):
 
     def act(self, act: Act) -> None:
         if isinstance(act, Launch):
-            step = next(s for s in self.picture.running() if s.id == act.step.id)
+            step = next(s for s in self.running() if s.id == act.step.id)
             assert step.run_id is not None and step.run_id == act.step.run_id
             assert step.run_id not in self.launched, "a run is started once"
             assert step.build_id not in self.cancelled or step.stage is not Stage.deploy
-            self.launched.add(step.run_id)
+            self.launched[step.run_id] = self.mono
         elif isinstance(act, Stop):
             self.stopping.add(act.run_id)
         elif isinstance(act, StartWatch):
@@ -170,6 +183,42 @@ class Server(RuleBasedStateMachine):
         except LeeroyError:
             return None
         return None if crash == "after" else answer
+
+    # --- what is judged
+
+    def note_moment(self) -> None:
+        """The events of one transaction have one moment, later than those before it."""
+        self.transactions += 1
+        at = START + timedelta(microseconds=self.transactions)
+        for number, events in self.picture.events.items():
+            for event in events:
+                self.moments.setdefault((number, event.seq), (event, at))
+
+    def history(self, *, settled: bool = False) -> History:
+        """All that is known now; times of rows order nothing, for the clock is set."""
+        return History(
+            rows=self.picture,
+            house=self.context.house,
+            marks=self.marks,
+            answers=self.answers,
+            taken=self.taken,
+            seen={key: event for key, (event, _) in self.moments.items()},
+            settled=settled,
+        )
+
+    def in_order(self) -> History:
+        """The same with every event at the moment of its transaction."""
+        events = {
+            number: [replace(e, at=self.moments[number, e.seq][1]) for e in found]
+            for number, found in self.picture.events.items()
+        }
+        rows = replace(self.picture, events=events)
+        return replace(self.history(), rows=rows, wall_s=START.timestamp())
+
+    def running(self) -> list[Step]:
+        """The steps that run, as far as the rows say."""
+        every = itertools.chain.from_iterable(self.picture.steps.values())
+        return sorted((s for s in every if s.state is StepState.running), key=lambda s: s.id)
 
     def some(self, which: int, *states: State) -> Build | None:
         found = [b for b in self.picture.builds.values() if b.state in states]
