@@ -150,10 +150,10 @@ def test_any_instant_is_good_enough(disk: Disk, tmp_path: Path) -> None:
         careful(there)
         subprocess.run(["sync", "-f", folder], check=True)
         people = People(there, dice)
-        there.spawn()
-        there.ready()
-        people.start()
         try:
+            there.spawn()
+            there.ready()
+            people.start()
             for number in range(CUTS):
                 if number % 2:
                     until_a_deploy_begins(there)
