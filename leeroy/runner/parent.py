@@ -91,6 +91,7 @@ class Parent:
             if not message:
                 self.server = False
                 self.poll.unregister(wire.SOCKET)
+                self.reap()  # a debugger may have swallowed the signal of somebody's end
                 return
             at, run_id = wire.parse_launch(message)
             try:

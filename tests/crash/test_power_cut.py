@@ -16,7 +16,6 @@ import random
 import shutil
 import signal
 import subprocess
-import threading
 import time
 import uuid
 from collections.abc import Iterator
@@ -28,9 +27,9 @@ import pytest
 from leeroy.model import Event
 from leeroy.proof import world
 from leeroy.proof.checker import check
-from leeroy.proof.crashtest import _Storm
 from leeroy.proof.history import Answer, Taken
 from leeroy.proof.installation import Installation, phone
+from leeroy.proof.people import People
 from tests.parts import missing, need
 
 TORTURE = os.environ.get("LEEROY_TORTURE") == "1"
@@ -115,6 +114,24 @@ def careful(installation: Installation) -> None:
         file.write_text(text.replace(line, f"{line}; sync -d '{installation.log}'"))
 
 
+def forget_half_a_line(log: Path) -> None:
+    """A line that was not whole on the disk: its script had not gone on, so it did nothing."""
+    if log.exists():
+        text = log.read_bytes()
+        os.truncate(log, text.rfind(b"\n") + 1)
+
+
+def until_a_deploy_begins(there: Installation) -> None:
+    """Wait for the next one, for at most 3 s."""
+
+    def begun() -> int:
+        return there.log.read_bytes().count(b" deploy ") if there.log.exists() else 0
+
+    before, deadline = begun(), time.monotonic() + 3
+    while begun() == before and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+
 def end(installation: Installation) -> None:
     installation.end(signal.SIGKILL)
     left = [*installation.supervisors(), *installation.scripts()]
@@ -132,23 +149,22 @@ def test_any_instant_is_good_enough(disk: Disk, tmp_path: Path) -> None:
         there = Installation(folder, told)
         careful(there)
         subprocess.run(["sync", "-f", folder], check=True)
-        storm = _Storm(there, dice, lambda _: None)
-        storm._start()
-        traffic = threading.Thread(target=storm._traffic, daemon=True)
-        traffic.start()
+        people = People(there, dice)
         try:
+            there.spawn()
+            there.ready()
+            people.start()
             for number in range(CUTS):
                 if number % 2:
-                    storm._until_a_deploy_begins()
+                    until_a_deploy_begins(there)
                 time.sleep(dice.uniform(0.1, 0.9))
-                storm._look()
-                taken, answers = list(storm._taken), list(storm._answers)
-                cuts.append(Cut(disk.cut(number), taken, answers, dict(storm._seen)))
+                people.look()
+                taken, answers = list(people.taken), list(people.answers)
+                cuts.append(Cut(disk.cut(number), taken, answers, dict(people.seen)))
         finally:
-            storm._stopping.set()
-            traffic.join(30)
+            people.stop()
             end(there)
-        assert not storm._errors
+        assert not people.errors
         boot = tmp_path / "boot_id"
         mount = f'mount --bind "{boot}" /proc/sys/kernel/random/boot_id && exec "$@"'
         there.wrap = [need("unshare"), "-m", "sh", "-c", mount, "sh"]
@@ -157,12 +173,14 @@ def test_any_instant_is_good_enough(disk: Disk, tmp_path: Path) -> None:
         for number, cut in enumerate(cuts):
             boot.write_text(f"{uuid.uuid4()}\n")
             disk.put(cut.copy)
-            after = _Storm(there, dice, lambda _: None)
-            after._taken, after._answers, after._seen = cut.taken, cut.answers, cut.seen
+            forget_half_a_line(there.log)
+            after = People(there, dice)
+            after.taken, after.answers, after.seen = cut.taken, cut.answers, cut.seen
             try:
-                after._start()
-                assert after._settle(), (folder / "serve.log").read_text()[-3000:]
-                history = after._history(settled=True)
+                there.spawn()
+                there.ready()
+                assert after.settle(), (folder / "serve.log").read_text()[-3000:]
+                history = after.history()
                 interrupted += sum(
                     e.move == "lose" for events in history.rows.events.values() for e in events
                 )
