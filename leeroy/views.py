@@ -133,7 +133,8 @@ def waiting_for(conn: Connection, context: Context, build: Build) -> str | None:
     if build.state is State.interrupted:
         return (
             f"nobody saw how its deploy to {build.environment} ended; look, then "
-            f"`leeroy resolve {build.id} done|failed|again --reason …`"
+            f"`leeroy resolve {build.id} done|failed|again --environment {build.environment} "
+            "--reason …`"
         )
     if build.state is State.passed:
         return _unseen(conn, context) or "what comes next is being decided"

@@ -137,7 +137,8 @@ def deploy(
         to,
         frozen_at=context.clock.now(),
         frozen_by=actor,
-        frozen_reason=f"build {build.id} was put there by hand; `leeroy thaw` ends it",
+        frozen_reason=f"build {build.id} was put there by hand; "
+        f"`leeroy thaw {old.pipeline}/{to}` ends it",
         frozen_until=None,
     )
     common.note(

@@ -59,17 +59,24 @@ def lock_environment(conn: Connection, build: Build) -> None:
     deploys.locked(conn, plan.lock)
 
 
-def same_environment(build: Build, environment: str | None, what: str) -> None:
-    """Whether the person means the environment the build is at; raises when that is not clear."""
+def same_environment(build: Build, environment: str | None, what: str, more: str = "") -> None:
+    """
+    Whether the person means the environment the build is at; raises when that is not clear.
+
+    Where a build goes to several, the one that waits now may not be the one
+    that was looked at: so it is said.  *what* and *more* are the command
+    around it.
+    """
     planned = [plan.environment for plan in onward.plans(build)]
     if environment is None and len(planned) > 1:
         listed = ", ".join(planned)
         raise Invalid(
-            f"build {build.id} goes to several environments ({listed}); say which one you mean: "
-            f"`leeroy {what} {build.id} … --environment {build.environment}`"
+            f"build {build.id} goes to several environments ({listed}); say which one you mean. "
+            f"It is at {build.environment} now: "
+            f"`leeroy {what} --environment {build.environment}{more}`"
         )
     if environment is not None and environment != build.environment:
-        raise NotPossible(f"it is {build.environment} that build {build.id} is at, not that one")
+        raise NotPossible(f"build {build.id} is at {build.environment} now, not at {environment}")
 
 
 def note(

@@ -40,7 +40,8 @@ def cancel(
     if build.state is State.interrupted:
         raise NotPossible(
             f"nothing of build {id} can be stopped: nobody saw how its deploy to "
-            f"{build.environment} ended; look, then `leeroy resolve {id} done|failed`"
+            f"{build.environment} ended; look, then `leeroy resolve {id} done|failed|again "
+            f"--environment {build.environment} --reason …`"
         )
     if build.state in _RUNNING:
         return _stop_running(conn, context, build, actor, reason, force=force)
@@ -83,7 +84,10 @@ def hold(
     if held.held_at is not None:
         return common.told(conn, context, build, f"build {id} is held already by {held.held_by}")
     moved = common.move(conn, context, build, Move.hold, actor=actor, reason=reason)
-    text = f"the deploy of build {id} to {build.environment} is held until `leeroy approve {id}`"
+    text = (
+        f"the deploy of build {id} to {build.environment} is held until "
+        f"`leeroy approve {id} --environment {build.environment}`"
+    )
     return common.told(conn, context, moved, text)
 
 
@@ -106,7 +110,7 @@ def approve(
         return common.told(conn, context, find(conn, id), f"build {id} may run")
     if build.state is not State.deploy_pending:
         raise NotPossible(f"build {id} is {build.state}, and nothing of it waits for approval")
-    common.same_environment(build, environment, "approve")
+    common.same_environment(build, environment, f"approve {id}")
     common.lock_environment(conn, build)
     assert build.environment is not None
     deploys.put(
