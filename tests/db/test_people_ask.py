@@ -8,12 +8,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import Connection, select
 
 from leeroy import config
 from leeroy.cli import app
 from leeroy.context import Context, make
-from leeroy.db import builds, schema
+from leeroy.db import builds, deploys, schema
 from leeroy.db.engine import Database
+from leeroy.db.tables import audit
 from leeroy.model import Build, Clock, Move, State
 from tests.db import story
 from tests.db.story import START
@@ -116,3 +118,60 @@ def test_an_interrupted_deploy_is_resolved_as_it_is_named(
     assert f"`leeroy resolve {build.id} {outcome} --environment staging --reason …`" in unsaid
     desk.named(desk.run("why", str(build.id)) if outcome == "again" else refused, outcome)
     assert state is desk.build(build.id).state
+
+
+def freezes(desk: Desk) -> list[str]:
+    """The names of what is frozen."""
+
+    def work(conn: Connection) -> list[str]:
+        return [f"{e.pipeline}/{e.name}" for e in deploys.everywhere(conn) if e.frozen_at]
+
+    return desk.database.read(work)
+
+
+def thaws(desk: Desk) -> list[str]:
+    """What the audit says was thawed."""
+
+    def work(conn: Connection) -> list[str]:
+        found = select(audit.c.subject).where(audit.c.act == "thaw").order_by(audit.c.id)
+        return list(conn.execute(found).scalars())
+
+    return desk.database.read(work)
+
+
+def test_thaw_all_ends_every_freeze(desk: Desk) -> None:
+    """The one of everything and each environment's own; a second time there is nothing to end."""
+    desk.make(lambda conn: story.deploying(conn, story.push(conn)))
+    desk.run("freeze", "--all")
+    desk.run("freeze", "shop/staging", "--reason", "holidays")
+    assert ["/*", "shop/staging"] == freezes(desk)
+    assert "everything, shop/staging: thawed" in desk.run("thaw", "--all")
+    assert [] == freezes(desk)
+    assert ["/*", "shop/staging"] == thaws(desk)
+    assert "nothing is frozen" in desk.run("thaw", "--all", code=3)
+    desk.run("freeze", "shop/staging")
+    desk.run("thaw", "--all")
+    assert [] == freezes(desk)
+
+
+def test_what_is_still_frozen_after_a_thaw_is_said(desk: Desk) -> None:
+    """Thawing one while everything is frozen; and one that is not frozen, or no more."""
+    desk.make(lambda conn: story.deploying(conn, story.push(conn)))
+    assert "shop/staging: not frozen" in desk.run("thaw", "shop/staging", code=3)
+    desk.run("freeze", "--all")
+    refused = desk.run("thaw", "shop/staging", code=3)
+    assert "everything is still frozen" in refused and "leeroy thaw --all" in refused
+    desk.run("freeze", "shop/staging")
+    assert "still frozen" in desk.run("thaw", "shop/staging")
+    assert ["/*"] == freezes(desk)
+
+
+def test_a_freeze_that_is_over_is_no_freeze(desk: Desk) -> None:
+    """Its time was up: there is nothing to thaw."""
+    desk.make(lambda conn: story.deploying(conn, story.push(conn)))
+    desk.database.transact(
+        lambda conn: deploys.change(
+            conn, "shop", "staging", frozen_at=START, frozen_by="ann", frozen_until=START
+        )
+    )
+    assert "not frozen" in desk.run("thaw", "shop/staging", code=3)
