@@ -15,6 +15,9 @@ from leeroy.model import Build, Deploy, Move
 
 Json = dict[str, Any]
 
+EVERY_FORK = 'forks = "test"'
+"""Who approved a fork's code where no person did: the pipeline, for all of them."""
+
 
 def told(conn: Connection, context: Context, build: Build, sentence: str) -> Json:
     """A build's JSON with the sentence that answers the person."""

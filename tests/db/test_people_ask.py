@@ -175,3 +175,33 @@ def test_a_freeze_that_is_over_is_no_freeze(desk: Desk) -> None:
         )
     )
     assert "not frozen" in desk.run("thaw", "shop/staging", code=3)
+
+
+@pytest.mark.parametrize(
+    ("forks", "approved", "expected"),
+    [
+        ("approve", None, None),
+        ("approve", "ann", "ann"),
+        ("approve", 'forks = "test"', None),
+        ("test", None, 'forks = "test"'),
+    ],
+)
+def test_a_forks_retry_is_approved_as_its_source_was(
+    desk: Desk, forks: str, approved: str | None, expected: str | None
+) -> None:
+    """Running it again is no approval; what a person approved of that commit stays approved."""
+    desk.pipeline(f'executor = "inside"\nforks = "{forks}"\n' + story.SHOP)
+    pull = {"fork": True, "pull_request": 7, "branch": None, "trigger": "pull_request"}
+
+    def cancelled(conn: Connection) -> Build:
+        return story.make(conn, story.push(conn, approved_by=approved, **pull), Move.cancel)
+
+    old = desk.make(cancelled)
+    desk.run("retry", str(old.id))
+    again = desk.build(old.id + 1)
+    assert (old.id, expected) == (again.source, again.approved_by)
+    waits = desk.run("why", str(again.id))
+    assert ("a person must let a fork's code run" in waits) == (expected is None)
+    if expected is None:
+        desk.named(waits)
+        assert desk.build(again.id).approved_by is not None
