@@ -65,11 +65,11 @@ def _stop_running(
         )
     if not builds.ask_to_stop(conn, build, context.clock.now(), actor, reason):
         raise NotPossible(f"build {build.id} was moved at this moment; look at it again")
-    what = f"deploy to {build.environment}" if build.state is State.deploying else "build"
+    what = f"build {build.id}"
+    if build.state is State.deploying:
+        what = f"the deploy of build {build.id} to {build.environment}"
     stopped = find(conn, build.id)
-    return common.told(
-        conn, context, stopped, f"{what} {build.id} is being stopped; no deploy follows"
-    )
+    return common.told(conn, context, stopped, f"{what} is being stopped; no deploy follows")
 
 
 def hold(
@@ -188,6 +188,12 @@ def too_late(conn: Connection, build: Build, environment: str) -> str:
     if found is not None and found.started_at is not None:
         text = f"too late: the deploy to {environment} started {views.instant(found.started_at)}"
         if found.ended_at is not None:
-            return f"{text} and ended {views.instant(found.ended_at)} ({found.outcome})"
+            text += f" and ended {views.instant(found.ended_at)} ({found.outcome})"
+            if build.state is State.deploy_pending:
+                text += (
+                    f"; its deploy to {build.environment} can still be stopped: "
+                    f"`leeroy cancel {build.id}`"
+                )
+            return text
         return f"{text} and runs; `leeroy cancel {build.id} --force` ends its script in the middle"
     return f"too late: build {build.id} is {build.state}"

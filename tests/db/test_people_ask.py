@@ -205,3 +205,13 @@ def test_a_forks_retry_is_approved_as_its_source_was(
     if expected is None:
         desk.named(waits)
         assert desk.build(again.id).approved_by is not None
+
+
+def test_a_build_that_is_stopped_is_no_more_asked_to_stop(desk: Desk) -> None:
+    """While its processes end, `show` says so; then it is cancelled, and that is all."""
+    build = desk.make(lambda c: story.make(c, story.push(c), Move.start, changes={"slot": 1}))
+    desk.run("cancel", str(build.id))
+    assert "asked to stop it" in desk.run("show", str(build.id))
+    desk.make(lambda conn: story.make(conn, desk.build(build.id), Move.cancel))
+    shown = desk.run("show", str(build.id))
+    assert "cancelled" in shown and "asked to stop it" not in shown

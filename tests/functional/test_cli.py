@@ -114,6 +114,7 @@ def test_whoever_waits_was_told(leeroy: Leeroy) -> None:
     done = leeroy.cli("trigger", "shop", "--wait", "--json")
     assert "done" == json.loads(done.stdout)["state"]
     assert "stop it: leeroy cancel" in done.stderr
+    assert re.search(r"production not before [0-9: -]{19}, in [123] s", done.stderr), done.stderr
 
 
 def test_a_log_is_followed_to_its_end(leeroy: Leeroy) -> None:
@@ -182,6 +183,12 @@ def test_init_check_serve_in_an_empty_folder(tmp_path: Path) -> None:
 
     made = leeroy("init")
     assert 0 == made.returncode, made.stderr
+    early = leeroy("doctor")
+    assert (1, "LOOK", "`leeroy serve` makes it") == (
+        early.returncode,
+        early.stdout.splitlines()[-1][:4],
+        early.stdout.strip()[-23:],
+    )
     text = (tmp_path / "pipelines" / "hello.toml").read_text()
     lines = [x for x in text.splitlines() if x.strip() and not x.startswith("#")]
     assert len(lines) <= 10
@@ -223,13 +230,6 @@ def test_init_with_a_repository(tmp_path: Path) -> None:
     assert "no mistakes found" in leeroy("check")
 
 
-def test_the_demo_tells_its_story_and_leaves_nothing(tmp_path: Path) -> None:
-    """`leeroy demo --once`: one deploy stopped, one done, exit code 0, an empty folder."""
-    env = {k: v for k, v in os.environ.items() if not k.startswith("LEEROY_")}
-    env |= {"PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)}
-    done = subprocess.run(
-        [sys.executable, "-m", "leeroy", "demo", "--once"], cwd=tmp_path, env=env,
-        capture_output=True, text=True, check=False, timeout=60, stdin=subprocess.DEVNULL,
 def test_a_plain_repository_delivers_by_its_own_hook(leeroy: Leeroy) -> None:
     """The script of docs/hooks.md, as it stands there; nobody is told of forges."""
     repo = leeroy.shop()
@@ -271,6 +271,13 @@ def test_a_target_that_is_tested_is_named_once(leeroy: Leeroy) -> None:
     assert [where, f"env:OPS ({where})"] == names
 
 
+def test_the_demo_tells_its_story_and_leaves_nothing(tmp_path: Path) -> None:
+    """`leeroy demo --once`: one deploy stopped, one done, exit code 0, an empty folder."""
+    env = {k: v for k, v in os.environ.items() if not k.startswith("LEEROY_")}
+    env |= {"PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-m", "leeroy", "demo", "--once"], cwd=tmp_path, env=env,
+        capture_output=True, text=True, check=False, timeout=60, stdin=subprocess.DEVNULL,
     )  # fmt: skip
     assert 0 == done.returncode, done.stdout + done.stderr
     assert "the rack is empty" in done.stdout

@@ -366,7 +366,9 @@ def test_a_running_deploy_is_stopped_only_by_force(leeroy: Leeroy) -> None:
     assert 3 == late.returncode
     assert "too late: the deploy of build" in late.stderr
     done = leeroy.cli("cancel", str(build), "--force", "--wait", "--json")
+    assert f"the deploy of build {build} to production is being stopped" in done.stderr
     assert "cancelled" == json.loads(done.stdout)["state"]
+    assert "asked to stop it" not in leeroy.cli("show", str(build)).stdout
     assert 0 == leeroy.cli("cancel", str(build)).returncode
 
 
@@ -425,9 +427,9 @@ def test_a_missing_secret_fails_the_step_with_a_sentence(leeroy: Leeroy) -> None
     build = leeroy.ask("trigger", name="shop")["id"]
     assert "failed" == leeroy.until_over(build)
     assert "env:NOT_THERE is not set" in leeroy.ask("events", id=build)[-1]["reason"]
-
-
     assert "== test unit: cannot start: " in leeroy.logged(build).splitlines()[-1]
+
+
 def test_a_broken_edit_leaves_the_last_good_text(leeroy: Leeroy) -> None:
     """Within a second a good edit counts; a broken one does not, also over a restart."""
     good = '[[test]]\nname = "unit"\nrun = "echo {}"\n'
