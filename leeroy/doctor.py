@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from sqlalchemy import Connection
 
@@ -42,6 +43,9 @@ def examine(path: str | None, environ: Mapping[str, str], clock: Clock) -> list[
     if not mistakes:
         found.append(Line(True, f"the settings ({config.file or 'defaults'}) and pipelines"))
     found += _user()
+    file = config.database.removeprefix("sqlite:///")
+    if file != config.database and not Path(file).exists():
+        return [*found, Line(False, f"there is no database {file} yet; `leeroy serve` makes it")]
     try:
         schema.ensure(config.database, migrate=False)
     except LeeroyError as exc:
@@ -163,9 +167,11 @@ async def _tell(config: Config, secrets: Secrets) -> list[tuple[str, str | None]
             except LeeroyError as exc:
                 found.append((views.target_name(to), str(exc)))
                 continue
+            name = views.target_name(to)
             for recipient in recipients:
                 error = await courier.deliver(recipient.url, words, {})
-                found.append((f"{views.target_name(to)} ({recipient.name})", error))
+                whom = name if recipient.name == name else f"{name} ({recipient.name})"
+                found.append((whom, error))
     finally:
         await courier.close()
     return found

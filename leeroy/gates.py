@@ -138,7 +138,7 @@ def held(facts: Facts) -> Wait | None:
     why = f": {facts.deploy.held_reason}" if facts.deploy.held_reason else ""
     return Wait(
         "hold",
-        f"held by {facts.deploy.held_by}{why}; `leeroy approve {facts.build.id}` lets it go on",
+        f"held by {facts.deploy.held_by}{why}; `{_approve(facts)}` lets it go on",
     )
 
 
@@ -146,9 +146,12 @@ def approval(facts: Facts) -> Wait | None:
     """Where the pipeline says so, a person must say go."""
     if not facts.plan.approve or facts.deploy.approved_at is not None:
         return None
-    return Wait(
-        "approval", f"a person must say go: `leeroy approve {facts.build.id}` (approve = true)"
-    )
+    return Wait("approval", f"a person must say go: `{_approve(facts)}` (approve = true)")
+
+
+def _approve(facts: Facts) -> str:
+    # With its environment: so it is taken whatever else the build goes to, and never for another.
+    return f"leeroy approve {facts.build.id} --environment {facts.plan.environment}"
 
 
 def _hurried(facts: Facts) -> bool:

@@ -11,6 +11,7 @@ import re
 import shutil
 import subprocess
 import sys
+from difflib import get_close_matches
 from pathlib import Path
 from secrets import token_urlsafe
 
@@ -63,7 +64,6 @@ run = "make deploy"
 
 def folder(where: Path, repository: str | None, example: str | None) -> list[str]:
     """Fill a folder; returns what to tell.  Raises Invalid when there is a leeroy.toml already."""
-    where.mkdir(parents=True, exist_ok=True)
     if (where / "leeroy.toml").exists():
         raise Invalid(f"{where / 'leeroy.toml'} is there already; nothing was changed")
     made = _fill(where, repository, example, data="")
@@ -111,7 +111,7 @@ def _fill(where: Path, repository: str | None, example: str | None, data: str) -
         secret = f"_{secret}"
     text = _pipeline(name, repository, secret, example)
     pipelines = where / "pipelines"
-    pipelines.mkdir(exist_ok=True)
+    pipelines.mkdir(parents=True, exist_ok=True)
     file = pipelines / f"{name}.toml"
     if file.exists():
         raise Invalid(f"{file} is there already; nothing was changed")
@@ -144,7 +144,11 @@ def _pipeline(name: str, repository: str | None, secret: str, example: str | Non
         return _PUSHED.format(name=name, repository=repository, secret=secret)
     known = examples()
     if example not in known:
-        raise NotFound(f"there is no example {example!r}; there are: {', '.join(known)}")
+        near = [name for name in known if example.lower() in name]
+        near = near or get_close_matches(example.lower(), known, n=2)
+        meant = f"; did you mean {' or '.join(near)}?" if near else ""
+        listed = ", ".join(known)
+        raise NotFound(f"there is no example {example!r}{meant}; there are: {listed}")
     text = known[example].read_text(encoding="utf-8")
     text = re.sub(r'^secret = ".*?"', f'secret = "env:{secret}"', text, count=1, flags=re.M)
     if repository is not None:

@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 from leeroy.db import remotes
 from leeroy.db.remotes import Missed, Remote
 from leeroy.pipelines import Pipeline
-from leeroy.refs import address
+from leeroy.refs import address, is_path
 
 LATE: Final = timedelta(minutes=10)
 """So long after a push was found, its delivery is not merely slow."""
@@ -37,6 +37,10 @@ _CLASSICS: Final[Mapping[str, str]] = {
         "[webhook] ALLOWED_HOST_LIST = private (or this host); the webhook's page shows each answer"
     ),
 }
+_PLAIN: Final = (
+    'a plain repository tells nobody by itself; docs/hooks.md has a script for it ("A plain '
+    'repository"), or set poll = "1m"'
+)
 _PUBLIC: Final = ("github.com", "gitlab.com", "bitbucket.org", "codeberg.org")
 
 
@@ -90,6 +94,8 @@ def _deliveries(
     where = address(pipeline.repository or "").partition("/")[0]
     forge = remote.delivered_by or pipeline.forge
     hint = _CLASSICS[forge] if forge else f"{_CLASSICS['gitlab']}; {_CLASSICS['gitea']}"
+    if pipeline.forge is None and is_path(pipeline.repository or ""):
+        hint = _PLAIN
     missed = next((one for one in untold if one.pipeline == name), None)
     came = "no delivery ever came"
     if remote.delivered_at is not None:

@@ -66,6 +66,11 @@ def address(url: str) -> str:
     return f"{host.lower()}/{path}"
 
 
+def is_path(repository: str) -> bool:
+    """Whether the address is a folder of this host, on which no forge tells of pushes."""
+    return address(repository).startswith(("/", "./", "../"))
+
+
 def forge(repository: str) -> str | None:
     """The forge that the repository's host is known for; None for any other host."""
     return _HOSTS.get(address(repository).partition("/")[0])

@@ -84,7 +84,7 @@ def whole(build: dict[str, Any]) -> str:
     lines = [f"build {build['id']} of {build['pipeline']}: {state(build['state'])}"]
     if build["waiting_for"]:
         lines.append(f"  waits: {plain(build['waiting_for'])}")
-    if build["stop_requested"]:
+    if build["stop_requested"] and not build["finished_at"]:
         lines.append("  somebody asked to stop it")
     for label, key in (("commit", "commit"), ("branch", "branch"), ("tag", "tag"),
                        ("author", "author"), ("repository", "repository"), ("host", "host"),

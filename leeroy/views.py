@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import Connection
 
@@ -21,6 +21,8 @@ from leeroy.errors import ConfigError, Invalid, NotFound
 from leeroy.model import Build, Event, Notice, Stage, State, Step, StepState
 from leeroy.notify import targets
 
+_WHOLE: Final = 10**18 - 1
+"""A cursor's byte once all of a step's log was read, and the line below it."""
 UNSEEN_S = 30.0
 """A host that did not beat for so long does not count as running."""
 PIECE = 1 << 20
@@ -133,7 +135,8 @@ def waiting_for(conn: Connection, context: Context, build: Build) -> str | None:
     if build.state is State.interrupted:
         return (
             f"nobody saw how its deploy to {build.environment} ended; look, then "
-            f"`leeroy resolve {build.id} done|failed|again --reason …`"
+            f"`leeroy resolve {build.id} done|failed|again --environment {build.environment} "
+            "--reason …`"
         )
     if build.state is State.passed:
         return _unseen(conn, context) or "what comes next is being decided"
@@ -254,8 +257,9 @@ def log_piece(conn: Connection, build: Build, step_name: str | None, cursor: str
     """
     The log from *cursor* on ("" is its start), about a megabyte of it at most.
 
-    Without *step_name* every step has a heading.  Raises NotFound for a step
-    that the build does not have, Invalid for what is no cursor.
+    Without *step_name* every step has a heading.  What ended a step besides
+    its script stands below its log.  Raises NotFound for a step that the build
+    does not have, Invalid for what is no cursor.
     """
     every = steps.of(conn, build.id)
     chosen = [s for s in every if s.name == step_name] if step_name is not None else every
@@ -266,7 +270,7 @@ def log_piece(conn: Connection, build: Build, step_name: str | None, cursor: str
     parts: list[bytes] = []
     size = 0
     for step in chosen:
-        if step.id < at_step or step.started_at is None:
+        if step.id < at_step or not has_log(step):
             continue
         if step.id > at_step:
             at_step, at_byte = step.id, 0
@@ -282,15 +286,44 @@ def log_piece(conn: Connection, build: Build, step_name: str | None, cursor: str
             at_byte = chunks[-1].stop
         if size >= PIECE:
             break
+        if at_byte < _WHOLE and (last := footer(conn, build, step)):
+            parts.append(last)
+            at_byte = _WHOLE
     over = build.state.over and size < PIECE
     return LogPiece(b"".join(parts), f"{at_step}:{at_byte}", over)
 
 
+def has_log(step: Step) -> bool:
+    """Whether there is anything to be read of a step: its output, or why there is none."""
+    return step.started_at is not None or step.reason is not None
+
+
 def heading(step: Step) -> bytes:
     """The line above a step's log."""
+    return f"== {_titled(step)} ==\n".encode()
+
+
+def footer(conn: Connection, build: Build, step: Step) -> bytes:
+    """
+    The line below a step's log that says what ended it besides its script; empty if nothing did.
+
+    An interrupted step has it only once its build is over: more of its log may come.
+    """
+    if step.reason is None or (step.state is StepState.interrupted and not build.state.over):
+        return b""
+    start = "" if logs.tail(conn, step.id, 1) in (b"", b"\n") else "\n"
+    return f"{start}== {_titled(step)}: {' '.join(step.reason.split())} ==\n".encode()
+
+
+def log_end(conn: Connection, build: Build, step: Step) -> str:
+    """The cursor at the end of a step's log as it is now."""
+    return f"{step.id}:{_WHOLE if footer(conn, build, step) else logs.end(conn, step.id)}"
+
+
+def _titled(step: Step) -> str:
     again = f" (attempt {step.attempt})" if step.attempt > 1 else ""
     name = "" if step.stage is Stage.checkout else f" {step.name}"
-    return f"== {step.stage}{name}{again} ==\n".encode()
+    return f"{step.stage}{name}{again}"
 
 
 def whole_log(conn: Connection, build: Build, step_name: str | None = None) -> Iterator[bytes]:

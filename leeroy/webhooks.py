@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from leeroy import forges
 from leeroy.pipelines import Pipeline
-from leeroy.refs import FORGES
+from leeroy.refs import FORGES, is_path
 
 
 @dataclass(frozen=True)
@@ -30,10 +30,27 @@ _TITLES = {
 
 
 def forms(pipeline: Pipeline, url: str, secret: str | None) -> list[Form]:
-    """The forms for a pipeline: its forge's, or every forge's where none is known."""
+    """
+    The forms for a pipeline: its forge's, or every forge's where none is known.
+
+    A folder of this host has no forge; there a script of its own delivers.
+    """
     named = (pipeline.forge,) if pipeline.forge else FORGES
     shown = secret or f"the value of {pipeline.secrets[0]} (`--secret` shows it)"
+    if pipeline.forge is None and is_path(pipeline.repository or ""):
+        return [_plain(f"{url}/hooks/github", pipeline.repository or "", shown)]
     return [_form(forge, f"{url}/hooks/{forge}", shown, secret) for forge in named]
+
+
+def _plain(url: str, repository: str, shown: str) -> Form:
+    lines = (
+        ("URL", url),
+        ("Repository", repository),
+        ("Secret", shown),
+        ("The script", 'docs/hooks.md, "A plain repository"; or none, and poll = "1m"'),
+    )
+    where = f"{repository}/hooks/post-receive, in GitHub's words"
+    return Form("github", "A plain repository", where, url, ("push",), lines)
 
 
 def _form(forge: str, url: str, shown: str, secret: str | None) -> Form:

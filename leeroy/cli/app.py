@@ -325,9 +325,15 @@ def thaw(
     config: Config = None,
     server: ServerUrl = None,
 ) -> int:
-    """Let deploys go on; those that wait are announced again."""
+    """
+    Let deploys go on; those that wait are announced again.
+
+    Exit code 3 when nothing of it is frozen. --all ends every freeze, also those of single
+    environments.
+    """
     with asking.leeroy(server, config) as leeroy:
         found = leeroy.call("thaw", which=_which(which, every))
+    showing.say(found["answer"])
     return _environments(found["environments"], json)
 
 

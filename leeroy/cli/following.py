@@ -28,6 +28,7 @@ def until_over(leeroy: Leeroy, build: dict[str, Any], *, confirm: bool) -> dict[
     """
     line = _Line()
     seen, failures = -1, 0
+    waits: tuple[int, str | None] | None = None
     pause = threading.Event()
     while True:
         try:
@@ -45,6 +46,11 @@ def until_over(leeroy: Leeroy, build: dict[str, Any], *, confirm: bool) -> dict[
             showing.say(f"build {build['id']}: {build['state']}{_where(build)}")
             if confirm and build["state"] == "deploy_pending":
                 _confirm(leeroy, build)
+        elif build["state"] == "deploy_pending" and waits != (seen, build["deploy_at"]):
+            # A look later, so that the announcement just confirmed has its time.
+            waits = (seen, build["deploy_at"])
+            line.end()
+            showing.say(f"build {build['id']}: {_until(build)}")
         if build["state"] in _OVER or build["state"] == "interrupted":
             line.end()
             return build
@@ -62,6 +68,15 @@ def _confirm(leeroy: Leeroy, build: dict[str, Any]) -> None:
 
 def _where(build: dict[str, Any]) -> str:
     return f" ({build['environment']})" if build["environment"] else ""
+
+
+def _until(build: dict[str, Any]) -> str:
+    if build["deploy_at"]:
+        at = datetime.fromisoformat(build["deploy_at"])
+        left = max((at - datetime.now(UTC)).total_seconds(), 0.0)
+        when = showing.when(build["deploy_at"])
+        return f"{build['environment']} not before {when}, in {int(left) + 1} s"
+    return f"waits: {one_line(build['waiting_for'] or 'to be decided', 200)}"
 
 
 def _progress(build: dict[str, Any]) -> str:

@@ -186,7 +186,7 @@ def hook_show(
         showing.out(f"{chr(10) if number else ''}{form.title}: {form.where}")
         for label, text in form.lines:
             showing.out(f"  {label:<22}{text}")
-    if read.forge is None:
+    if len(forms) > 1:
         showing.say('`forge = "…"` in the pipeline shows only one of them')
     return 0
 

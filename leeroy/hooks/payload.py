@@ -94,8 +94,11 @@ def _object(text: str) -> Object:
         value = json.loads(text, object_pairs_hook=_pairs, parse_constant=_constant)
     except RecursionError:
         raise BadPayload("the JSON is nested too deeply") from None
-    except ValueError as exc:
+    except json.JSONDecodeError as exc:
         raise BadPayload(f"the body is no JSON: {str(exc)[:200]}") from None
+    except ValueError:
+        # Python reads no number of more than 4300 digits.
+        raise BadPayload("a number in the JSON is longer than any that a forge sends") from None
     if not isinstance(value, dict):
         raise BadPayload("the JSON is no object")
     return value

@@ -154,7 +154,7 @@ def _pending(news: News, thread: str) -> Message:
         why = one_line(deploy.held_reason or "", 300)
         first = f"held: {what}, and waits until a person says go."
         notes.append(f"It was {when}{f': {why}' if why else ''}.")
-        notes.append(f"`leeroy approve {build.id}` lets it go on.")
+        notes.append(f"`leeroy approve {build.id} --environment {place}` lets it go on.")
         title = f"{place} held"
         brief = f"held: {place}" + (f" ({why})" if why else "")
     elif approved and deploy is not None:
@@ -247,8 +247,8 @@ def _story(news: News) -> _Story:
                 (
                     f"Its deploy to {place} was running when its supervisor or host died. "
                     "Leeroy does not know how it ended, and runs nothing there until it is told.",
-                    f"Look, then `leeroy resolve {build.id} done|failed --reason TEXT` "
-                    "(or `again`, to run it once more).",
+                    f"Look, then `leeroy resolve {build.id} done|failed|again "
+                    f"--environment {place} --reason TEXT` (`again` runs it once more).",
                     *because,
                 ),
             )

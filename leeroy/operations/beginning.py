@@ -77,14 +77,20 @@ def trigger(
 
 
 def retry(conn: Connection, context: Context, actor: str, *, id: int) -> Json:
-    """A build once more: the same commit and place, today's pipeline."""
+    """
+    A build once more: the same commit and place, today's pipeline.
+
+    A fork's code runs only after a person's approval of that very commit: the
+    source's, or else it waits for one of its own.
+    """
     old = find(conn, id)
     if not old.state.over:
         raise NotPossible(f"build {id} is {old.state}, so it cannot be run again yet")
+    pipeline = shelf.get(conn, old.pipeline)
     build = enter(
         conn,
         context,
-        shelf.get(conn, old.pipeline),
+        pipeline,
         actor=actor,
         trigger="retry",
         place=old.place,
@@ -92,7 +98,7 @@ def retry(conn: Connection, context: Context, actor: str, *, id: int) -> Json:
         deploy_to=old.deploy_to,
         without_grace=old.without_grace,
         deploys=old.deploys,
-        approved_by=actor if old.fork else None,
+        approved_by=_approval(old, pipeline),
         **_same_code(old),
     )
     return views.build_json(conn, context, build)
@@ -137,13 +143,23 @@ def deploy(
         to,
         frozen_at=context.clock.now(),
         frozen_by=actor,
-        frozen_reason=f"build {build.id} was put there by hand; `leeroy thaw` ends it",
+        frozen_reason=f"build {build.id} was put there by hand; "
+        f"`leeroy thaw {old.pipeline}/{to}` ends it",
         frozen_until=None,
     )
     common.note(
         conn, context, actor, "freeze", f"{old.pipeline}/{to}", f"by deploy of build {build.id}"
     )
     return views.build_json(conn, context, build)
+
+
+def _approval(old: Build, pipeline: Pipeline) -> str | None:
+    """Who lets the fork's code of *old* run once more; None: nobody yet."""
+    if not old.fork:
+        return None
+    if pipeline.forks == "test":
+        return common.EVERY_FORK
+    return None if old.approved_by == common.EVERY_FORK else old.approved_by
 
 
 def _same_code(old: Build) -> dict[str, Any]:

@@ -15,6 +15,9 @@ from leeroy.model import Build, Deploy, Move
 
 Json = dict[str, Any]
 
+EVERY_FORK = 'forks = "test"'
+"""Who approved a fork's code where no person did: the pipeline, for all of them."""
+
 
 def told(conn: Connection, context: Context, build: Build, sentence: str) -> Json:
     """A build's JSON with the sentence that answers the person."""
@@ -59,17 +62,24 @@ def lock_environment(conn: Connection, build: Build) -> None:
     deploys.locked(conn, plan.lock)
 
 
-def same_environment(build: Build, environment: str | None, what: str) -> None:
-    """Whether the person means the environment the build is at; raises when that is not clear."""
+def same_environment(build: Build, environment: str | None, what: str, more: str = "") -> None:
+    """
+    Whether the person means the environment the build is at; raises when that is not clear.
+
+    Where a build goes to several, the one that waits now may not be the one
+    that was looked at: so it is said.  *what* and *more* are the command
+    around it.
+    """
     planned = [plan.environment for plan in onward.plans(build)]
     if environment is None and len(planned) > 1:
         listed = ", ".join(planned)
         raise Invalid(
-            f"build {build.id} goes to several environments ({listed}); say which one you mean: "
-            f"`leeroy {what} {build.id} … --environment {build.environment}`"
+            f"build {build.id} goes to several environments ({listed}); say which one you mean. "
+            f"It is at {build.environment} now: "
+            f"`leeroy {what} --environment {build.environment}{more}`"
         )
     if environment is not None and environment != build.environment:
-        raise NotPossible(f"it is {build.environment} that build {build.id} is at, not that one")
+        raise NotPossible(f"build {build.id} is at {build.environment} now, not at {environment}")
 
 
 def note(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Connection
@@ -11,6 +12,7 @@ from leeroy import durations, guard, views
 from leeroy.context import Context
 from leeroy.db import builds, deploys
 from leeroy.errors import Invalid, NotFound, NotPossible
+from leeroy.model import Environment
 from leeroy.operations import common
 from leeroy.operations.common import Json
 
@@ -48,30 +50,61 @@ def freeze(
 
 
 def thaw(conn: Connection, context: Context, actor: str, *, which: str) -> Json:
-    """Let deploys go on: each that waits is announced again, with its full grace period."""
+    """
+    Let deploys go on: each that waits is announced again, with its full grace period.
+
+    `*` is every freeze there is: the one of everything, and each environment's own.
+
+    Raises:
+        NotPossible: None of them is frozen; the sentence says if everything still is.
+    """
     now = context.clock.now()
-    for pipeline, name in _which(conn, which):
-        found = deploys.environment(conn, pipeline, name)
-        if found is None or found.frozen_at is None:
-            continue
-        if (pipeline, name) == deploys.EVERY and found.frozen_by == guard.WHO:
-            guard.thawed(conn)
-        deploys.change(
-            conn,
-            pipeline,
-            name,
-            frozen_at=None,
-            frozen_by=None,
-            frozen_reason=None,
-            frozen_until=None,
-        )
-        every = (pipeline, name) == deploys.EVERY
-        deploys.unannounce(
-            conn, pipeline=None if every else pipeline, environment=None if every else name
-        )
-        common.note(conn, context, actor, "thaw", f"{pipeline}/{name}")
+    named = _which(conn, which)
+    every = deploys.environment(conn, *deploys.EVERY)
+    if named == [deploys.EVERY]:
+        named += [(place.pipeline, place.name) for place in deploys.all_environments(conn)]
+    thawed = [place for place in named if _thaw(conn, context, actor, *place)]
+    still = ""
+    if named[0] != deploys.EVERY and every is not None and _is_frozen(every, now):
+        still = f"; everything is still frozen, by {every.frozen_by}: `leeroy thaw --all` ends that"
+    if not thawed:
+        nothing = "nothing is frozen" if named[0] == deploys.EVERY else ""
+        raise NotPossible(nothing or f"{_listed(named)}: not frozen by itself{still}")
     builds.nudge(conn, now, but_locked=True)
-    return {"environments": views.environments_json(conn, now)}
+    answer = f"{_listed(thawed)}: thawed{still}"
+    return {"environments": views.environments_json(conn, now), "answer": answer}
+
+
+def _thaw(conn: Connection, context: Context, actor: str, pipeline: str, name: str) -> bool:
+    """Lift one freeze; False where there is none, or it is over by itself."""
+    found = deploys.environment(conn, pipeline, name)
+    if found is None or not _is_frozen(found, context.clock.now()):
+        return False
+    every = (pipeline, name) == deploys.EVERY
+    if every and found.frozen_by == guard.WHO:
+        guard.thawed(conn)
+    deploys.change(
+        conn,
+        pipeline,
+        name,
+        frozen_at=None,
+        frozen_by=None,
+        frozen_reason=None,
+        frozen_until=None,
+    )
+    deploys.unannounce(
+        conn, pipeline=None if every else pipeline, environment=None if every else name
+    )
+    common.note(conn, context, actor, "thaw", f"{pipeline}/{name}")
+    return True
+
+
+def _is_frozen(place: Environment, now: datetime) -> bool:
+    return place.frozen_at is not None and (place.frozen_until is None or place.frozen_until > now)
+
+
+def _listed(places: Sequence[tuple[str, str]]) -> str:
+    return ", ".join("everything" if p == deploys.EVERY else "/".join(p) for p in places)
 
 
 def moment(text: str, now: datetime) -> datetime:

@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 from leeroy.context import Context
 from leeroy.db import builds, house, remotes
 from leeroy.model import Build, Delivery, Pull, Push, State, Turn
-from leeroy.operations import arriving
+from leeroy.operations import arriving, common
 from leeroy.operations.arriving import Found
 from leeroy.operations.beginning import enter
 from leeroy.pipelines import Pipeline, matches
@@ -150,7 +150,7 @@ def _pull(
         message=pull.title,
         author=pull.author,
         author_email=pull.author_email,
-        approved_by='forks = "test"' if pull.fork and pipeline.forks == "test" else None,
+        approved_by=common.EVERY_FORK if pull.fork and pipeline.forks == "test" else None,
     )
     stale = [one for one in others if one.fork and one.state is State.queued]
     unasked = [one for one in stale if one.approved_by is None]

@@ -39,7 +39,7 @@ def resolve(
     build = find(conn, id, lock=True)
     if build.state is not State.interrupted:
         raise NotPossible(f"build {id} is {build.state}, not interrupted; there is nothing to say")
-    common.same_environment(build, environment, "resolve")
+    common.same_environment(build, environment, f"resolve {id} {outcome}", " --reason …")
     moved = resolved(conn, context, build, _OUTCOMES[outcome], actor=actor, reason=reason)
     return common.told(conn, context, moved, f"build {id} is {moved.state}")
 

@@ -40,7 +40,8 @@ def cancel(
     if build.state is State.interrupted:
         raise NotPossible(
             f"nothing of build {id} can be stopped: nobody saw how its deploy to "
-            f"{build.environment} ended; look, then `leeroy resolve {id} done|failed`"
+            f"{build.environment} ended; look, then `leeroy resolve {id} done|failed|again "
+            f"--environment {build.environment} --reason …`"
         )
     if build.state in _RUNNING:
         return _stop_running(conn, context, build, actor, reason, force=force)
@@ -64,11 +65,11 @@ def _stop_running(
         )
     if not builds.ask_to_stop(conn, build, context.clock.now(), actor, reason):
         raise NotPossible(f"build {build.id} was moved at this moment; look at it again")
-    what = f"deploy to {build.environment}" if build.state is State.deploying else "build"
+    what = f"build {build.id}"
+    if build.state is State.deploying:
+        what = f"the deploy of build {build.id} to {build.environment}"
     stopped = find(conn, build.id)
-    return common.told(
-        conn, context, stopped, f"{what} {build.id} is being stopped; no deploy follows"
-    )
+    return common.told(conn, context, stopped, f"{what} is being stopped; no deploy follows")
 
 
 def hold(
@@ -83,7 +84,10 @@ def hold(
     if held.held_at is not None:
         return common.told(conn, context, build, f"build {id} is held already by {held.held_by}")
     moved = common.move(conn, context, build, Move.hold, actor=actor, reason=reason)
-    text = f"the deploy of build {id} to {build.environment} is held until `leeroy approve {id}`"
+    text = (
+        f"the deploy of build {id} to {build.environment} is held until "
+        f"`leeroy approve {id} --environment {build.environment}`"
+    )
     return common.told(conn, context, moved, text)
 
 
@@ -106,7 +110,7 @@ def approve(
         return common.told(conn, context, find(conn, id), f"build {id} may run")
     if build.state is not State.deploy_pending:
         raise NotPossible(f"build {id} is {build.state}, and nothing of it waits for approval")
-    common.same_environment(build, environment, "approve")
+    common.same_environment(build, environment, f"approve {id}")
     common.lock_environment(conn, build)
     assert build.environment is not None
     deploys.put(
@@ -184,6 +188,12 @@ def too_late(conn: Connection, build: Build, environment: str) -> str:
     if found is not None and found.started_at is not None:
         text = f"too late: the deploy to {environment} started {views.instant(found.started_at)}"
         if found.ended_at is not None:
-            return f"{text} and ended {views.instant(found.ended_at)} ({found.outcome})"
+            text += f" and ended {views.instant(found.ended_at)} ({found.outcome})"
+            if build.state is State.deploy_pending:
+                text += (
+                    f"; its deploy to {build.environment} can still be stopped: "
+                    f"`leeroy cancel {build.id}`"
+                )
+            return text
         return f"{text} and runs; `leeroy cancel {build.id} --force` ends its script in the middle"
     return f"too late: build {build.id} is {build.state}"

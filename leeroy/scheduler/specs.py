@@ -122,6 +122,7 @@ def given(context: Context, build: Build, step: Step) -> str:
     script, _, timeout_s = _script(pipeline, step)
     where = folders(context, Launch(build, step))
     variables = _environment(context, pipeline, build, step, where).keys() | script.env.keys()
+    variables |= {"LEEROY_RUN", "LEEROY_RUN_DIR"}  # the supervisor adds them
     return json.dumps(
         {
             "script": hashlib.sha256(script.run.encode()).hexdigest(),

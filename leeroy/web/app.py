@@ -169,9 +169,18 @@ async def _http_error(request: Request, exc: Exception) -> Response:
     return answer
 
 
-def _error(request: Request, status: int, sentence: str, code: str, unknown: bool) -> Response:
+def _for_programs(request: Request) -> bool:
+    """Whether an error is to be JSON: what both read is a page only where one is asked for."""
     path = request.url.path
     if path.startswith(("/api/", "/hooks/")):
+        return True
+    both = path == "/metrics" or path.startswith("/badge/") or "/artifacts/" in path
+    return both and "text/html" not in request.headers.get("accept", "")
+
+
+def _error(request: Request, status: int, sentence: str, code: str, unknown: bool) -> Response:
+    path = request.url.path
+    if _for_programs(request):
         headers = {"WWW-Authenticate": "Bearer"} if status == 401 else {}
         if status == 503:
             headers["Retry-After"] = "5"

@@ -116,12 +116,13 @@ def _build(conn: Connection, site: Site, build_id: int) -> dict[str, Any]:
     size = 0
     cursor = "0:0"
     for step in every:
-        if step.started_at is None:
+        if not views.has_log(step):
             continue
         tail = logs.tail(conn, step.id, _LOG_SHOWN)
-        parts.append(views.heading(step).decode() + tail.decode("utf-8", "replace"))
+        whole = views.heading(step) + tail + views.footer(conn, found, step)
+        parts.append(whole.decode("utf-8", "replace"))
         size += len(tail)
-        cursor = f"{step.id}:{logs.end(conn, step.id)}"
+        cursor = views.log_end(conn, found, step)
     text = "".join(parts)
     kept = artifacts.of(conn, artifacts.owner(conn, found))
     return {

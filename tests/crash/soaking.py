@@ -109,7 +109,8 @@ class Crowd(People):
         if self._frozen is not None:
             if self._frozen.thawed_at is None:
                 self._frozen = replace(self._frozen, thawed_at=world.now())
-            self.there.call("thaw", which="shop/production")
+            with contextlib.suppress(NotPossible):  # it never was frozen, or was thawed unheard
+                self.there.call("thaw", which="shop/production")
             self.freezes.append(self._frozen)
             self._frozen = None
 

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers import ROOT, Leeroy
+from tests.servers import ROOT, SECRET, Leeroy
+from tests.sinks import json_sink
 from tests.waiting import until
 
 
@@ -113,6 +114,7 @@ def test_whoever_waits_was_told(leeroy: Leeroy) -> None:
     done = leeroy.cli("trigger", "shop", "--wait", "--json")
     assert "done" == json.loads(done.stdout)["state"]
     assert "stop it: leeroy cancel" in done.stderr
+    assert re.search(r"production not before [0-9: -]{19}, in [123] s", done.stderr), done.stderr
 
 
 def test_a_log_is_followed_to_its_end(leeroy: Leeroy) -> None:
@@ -181,6 +183,12 @@ def test_init_check_serve_in_an_empty_folder(tmp_path: Path) -> None:
 
     made = leeroy("init")
     assert 0 == made.returncode, made.stderr
+    early = leeroy("doctor")
+    assert (1, "LOOK", "`leeroy serve` makes it") == (
+        early.returncode,
+        early.stdout.splitlines()[-1][:4],
+        early.stdout.strip()[-23:],
+    )
     text = (tmp_path / "pipelines" / "hello.toml").read_text()
     lines = [x for x in text.splitlines() if x.strip() and not x.startswith("#")]
     assert len(lines) <= 10
@@ -220,6 +228,47 @@ def test_init_with_a_repository(tmp_path: Path) -> None:
     assert "http://127.0.0.1:8082/hooks/github" == shown["url"]
     assert len(shown["secret_value"]) > 20
     assert "no mistakes found" in leeroy("check")
+
+
+def test_a_plain_repository_delivers_by_its_own_hook(leeroy: Leeroy) -> None:
+    """The script of docs/hooks.md, as it stands there; nobody is told of forges."""
+    repo = leeroy.shop()
+    leeroy.start()
+    shown = leeroy.cli("hook", "show", "shop")
+    assert "A plain repository" in shown.stdout and "GitLab" not in shown.stdout + shown.stderr
+    assert "post-receive" not in leeroy.cli("doctor", check=False).stdout
+    assert "docs/hooks.md has a script" in leeroy.cli("doctor", check=False).stdout
+    part = (ROOT / "docs" / "hooks.md").read_text().partition("### A plain repository")[2]
+    script = part.partition("```sh\n")[2].partition("```")[0]
+    secret = leeroy.folder / "shop.secret"
+    secret.write_text(SECRET + "\n")
+    for name, value in (
+        ("url", f"{leeroy.url}/hooks/github"), ("secret", secret), ("repository", repo.bare)
+    ):  # fmt: skip
+        script, count = re.subn(rf"^{name}=\S+", f"{name}={value}", script, flags=re.M)
+        assert 1 == count
+    hook = repo.bare / "hooks" / "post-receive"
+    hook.write_text(script)
+    hook.chmod(0o755)
+    commit = repo.commit("sell hats")
+    (build,) = leeroy.ask("list")
+    assert (commit, "push", "main") == (build["commit"], build["trigger"], build["branch"])
+    assert "done" == leeroy.until_over(build["id"])
+
+
+def test_a_target_that_is_tested_is_named_once(leeroy: Leeroy) -> None:
+    """Its address stands in the pipeline; a reference is said with what it leads to."""
+    with json_sink() as sink:
+        leeroy.env["OPS"] = sink.url
+        leeroy.pipeline(
+            'untested = true\n[[deploy]]\nenvironment = "production"\nrun = "true"\n'
+            f'[[notify]]\nto = "{sink.url}"\n[[notify]]\nto = "env:OPS"\n'
+        )
+        leeroy.write_settings()
+        told = json.loads(leeroy.cli("notify", "test", "--json").stdout)
+    where = f"json://127.0.0.1:{sink.port}"
+    names = [one["target"] for one in told]
+    assert [where, f"env:OPS ({where})"] == names
 
 
 def test_the_demo_tells_its_story_and_leaves_nothing(tmp_path: Path) -> None:

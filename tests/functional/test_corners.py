@@ -121,6 +121,9 @@ def test_a_link_of_an_earlier_environment_is_too_late(leeroy: Leeroy) -> None:
         status, _, text = leeroy.http("POST", link)
         assert 409 == status
         assert b"the deploy to staging started" in text
+        assert f"its deploy to production can still be stopped: `leeroy cancel {build}`" in (
+            text.decode()
+        )
         assert "deploy_pending" == leeroy.state(build)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 import time
@@ -215,9 +216,18 @@ artifacts = ["dist/*"]
     leeroy.start()
     build = leeroy.ask("trigger", name="shop")["id"]
     assert "failed" == leeroy.until_over(build)
-    assert (
-        "nothing in the workspace matches 'dist/*'" in leeroy.ask("events", id=build)[-1]["reason"]
-    )
+    why = "artifacts: nothing in the workspace matches 'dist/*'"
+    assert why in leeroy.ask("events", id=build)[-1]["reason"]
+    last = f"== build wheel: {why} =="
+    assert last == leeroy.logged(build).splitlines()[-1]
+    assert [last] == leeroy.cli("log", str(build), "--follow").stdout.splitlines()[-1:]
+    page = leeroy.http("GET", f"/builds/{build}", token=leeroy.token)[2].decode()
+    log = page.partition('id="log"')[2].partition("</pre>")[0]
+    assert last == html.unescape(log).splitlines()[-1]
+    cursor = re.search(r'data-cursor="([0-9:]+)"', page)
+    assert cursor
+    rest = leeroy.http("GET", f"/api/v1/builds/{build}/log?cursor={cursor[1]}", token=leeroy.token)
+    assert b"" == rest[2], "it stands there once"
 
 
 def test_a_newer_push_takes_the_older_ones_place(leeroy: Leeroy) -> None:
@@ -356,7 +366,9 @@ def test_a_running_deploy_is_stopped_only_by_force(leeroy: Leeroy) -> None:
     assert 3 == late.returncode
     assert "too late: the deploy of build" in late.stderr
     done = leeroy.cli("cancel", str(build), "--force", "--wait", "--json")
+    assert f"the deploy of build {build} to production is being stopped" in done.stderr
     assert "cancelled" == json.loads(done.stdout)["state"]
+    assert "asked to stop it" not in leeroy.cli("show", str(build)).stdout
     assert 0 == leeroy.cli("cancel", str(build)).returncode
 
 
@@ -415,6 +427,7 @@ def test_a_missing_secret_fails_the_step_with_a_sentence(leeroy: Leeroy) -> None
     build = leeroy.ask("trigger", name="shop")["id"]
     assert "failed" == leeroy.until_over(build)
     assert "env:NOT_THERE is not set" in leeroy.ask("events", id=build)[-1]["reason"]
+    assert "== test unit: cannot start: " in leeroy.logged(build).splitlines()[-1]
 
 
 def test_a_broken_edit_leaves_the_last_good_text(leeroy: Leeroy) -> None:

@@ -64,7 +64,9 @@ def test_the_mailbox_is_the_witness(either: Leeroy) -> None:
         assert [0, 0, 3] == [steps[s]["exit_code"] for s in ("checkout", "test", "deploy")]
         assert 64 == len(steps["deploy"]["log"]) == len(steps["deploy"]["script"])
         assert ["KEY"] == steps["deploy"]["secrets"]
-        assert {"PATH", "LEEROY_DEPLOY"} <= set(steps["deploy"]["variables"])
+        assert {"PATH", "LEEROY_DEPLOY", "LEEROY_RUN", "LEEROY_RUN_DIR"} <= set(
+            steps["deploy"]["variables"]
+        )
         assert kinds(found, "accepted")
         opened = next(g for g in kinds(found, "gate") if g["who"] == "open")
         assert 1_000_000 <= opened["number"] < 10_000_000

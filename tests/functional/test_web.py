@@ -198,6 +198,13 @@ def test_health_metrics_badge(served: Leeroy) -> None:
     assert headers["content-type"].startswith("image/svg+xml")
     assert b"done" in text
     assert 404 == served.http("GET", "/badge/nothing.svg", token=served.token)[0]
+    for path in ("/metrics", "/badge/shop.svg", "/builds/1/artifacts/dist/shop.whl"):
+        status, headers, text = served.http("GET", path, headers={"Accept": "*/*"})
+        assert (401, "Bearer") == (status, headers["www-authenticate"]), path
+        assert "not_allowed" == json.loads(text)["code"], path
+        browser = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
+        status, headers, _ = served.http("GET", path, headers=browser)
+        assert (303, "/login") == (status, headers["location"]), path
 
 
 def test_bad_arguments_are_422_with_a_sentence(served: Leeroy) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from leeroy import check, init
-from leeroy.errors import Mistake
+from leeroy.errors import Invalid, Mistake, NotFound
 
 REPOSITORY = "https://github.com/you/yours.git"
 
@@ -39,3 +39,23 @@ def test_each_has_its_page_with_a_picture(name: str) -> None:
     assert f"leeroy init --example {name} --repo" in page
     assert f"(../pictures/recipe-{name}.png)" in page
     assert (docs / "pictures" / f"recipe-{name}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_an_example_that_is_not_there_leaves_nothing_behind(tmp_path: Path) -> None:
+    """The folder is made only when there is something to put into it."""
+    where = tmp_path / "there"
+    with pytest.raises(NotFound, match=r"there are: binaries-s3, .*"):
+        init.folder(where, None, "bogus")
+    assert not where.exists()
+    with pytest.raises(Invalid):
+        init.folder(where, 'a"b', None)
+    assert not where.exists()
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"), [("s3", "binaries-s3"), ("django-herokku", "django-heroku")]
+)
+def test_a_near_name_is_offered(tmp_path: Path, said: str, meant: str) -> None:
+    """A part of a name, or a slip in it."""
+    with pytest.raises(NotFound, match=f"did you mean {meant}"):
+        init.folder(tmp_path, None, said)

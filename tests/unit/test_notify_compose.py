@@ -184,7 +184,7 @@ def test_a_held_deploy() -> None:
     assert "[shop] main #12: production held" == words.title
     assert words.text.startswith("held: shop #12 is to be deployed to production")
     assert "It was held by ada: the sale runs until six." in words.text
-    assert "`leeroy approve 12`" in words.text
+    assert "`leeroy approve 12 --environment production`" in words.text
     assert STOP in words.text.splitlines()
     assert words.short.startswith("held: production (the sale runs until six)\n")
 
@@ -258,7 +258,7 @@ def test_an_announcement_that_came_too_late(state: State) -> None:
         (
             moved(Move.lose, State.interrupted, environment="production"),
             "interrupted, look at production",
-            "`leeroy resolve 12 done|failed --reason TEXT`",
+            "`leeroy resolve 12 done|failed|again --environment production --reason TEXT`",
         ),
         (moved(Move.cancel, State.cancelled, reason="wrong branch"), "cancelled", "wrong branch."),
         (moved(Move.supersede, State.superseded), "superseded", "A newer build took its place"),
