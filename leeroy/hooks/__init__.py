@@ -27,7 +27,7 @@ from leeroy.hooks.payload import BadPayload
 from leeroy.model import Delivery
 from leeroy.refs import address
 
-__all__ = ["FORGES", "BadPayload", "Forge", "address", "meant"]
+__all__ = ["FORGES", "BadPayload", "Forge", "address", "admits", "meant"]
 
 
 class Forge(Protocol):
@@ -50,6 +50,19 @@ FORGES: Final[Mapping[str, Forge]] = MappingProxyType(
     {"github": github, "gitlab": gitlab, "bitbucket": bitbucket, "gitea": gitea}
 )
 """The forges by the last part of `/hooks/{forge}`."""
+
+
+def admits(door: str, forge: str | None, secrets: tuple[str, ...]) -> bool:
+    """
+    Whether a pipeline takes deliveries at the door `/hooks/{door}`, however well they are signed.
+
+    Where its *forge* is known, at that one's door only: what a secret proves
+    there (GitLab's is shown, GitHub's signs) it does not prove elsewhere.  Where
+    it is not, at any door, until one of its *secrets* is GitLab's signing token.
+    """
+    if forge is not None:
+        return door == forge
+    return door == "gitlab" or not any(gitlab.signing(secret) for secret in secrets)
 
 
 def meant(delivery: Delivery, repository: str | None) -> bool:
