@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from leeroy import forges
+from leeroy.hooks import Chosen
 from leeroy.pipelines import Pipeline
 from leeroy.refs import FORGES
 
@@ -29,14 +30,18 @@ _TITLES = {
 }
 
 
-def forms(pipeline: Pipeline, url: str, secret: str | None) -> list[Form]:
-    """The forms for a pipeline: its forge's, or every forge's where none is known."""
-    named = (pipeline.forge,) if pipeline.forge else FORGES
-    shown = secret or f"the value of {pipeline.secrets[0]} (`--secret` shows it)"
-    return [_form(forge, f"{url}/hooks/{forge}", shown, secret) for forge in named]
+def forms(pipeline: Pipeline, url: str, secret: Chosen, value: str | None) -> list[Form]:
+    """
+    The forms for a pipeline: its forge's, or every forge's where none is known.
+
+    *value* is the secret's, where it is to be shown.
+    """
+    named = (pipeline.forge,) if pipeline.forge else ("gitlab",) if secret.signs else FORGES
+    shown = value or f"the value of {secret.reference} (`--secret` shows it)"
+    return [_form(forge, f"{url}/hooks/{forge}", shown, signs=secret.signs) for forge in named]
 
 
-def _form(forge: str, url: str, shown: str, secret: str | None) -> Form:
+def _form(forge: str, url: str, shown: str, *, signs: bool) -> Form:
     title, where = _TITLES[forge]
     lines: tuple[tuple[str, str], ...]
     if forge == "github":
@@ -47,10 +52,9 @@ def _form(forge: str, url: str, shown: str, secret: str | None) -> Form:
             ("Events", "let me select: Pushes, Pull requests"),
         )
     elif forge == "gitlab":
-        signing = secret is not None and secret.startswith("whsec_")
         lines = (
             ("URL", url),
-            ("Signing token" if signing else "Secret token", shown),
+            ("Signing token" if signs else "Secret token", shown),
             ("Trigger", "Push events, Tag push events, Merge request events"),
         )
     elif forge == "bitbucket":

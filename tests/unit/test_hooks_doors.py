@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from leeroy.hooks import FORGES, admits
+from leeroy.errors import ConfigError
+from leeroy.hooks import FORGES, Chosen, admits, chosen
 from leeroy.refs import forge
 
 PLAIN, SIGN = "plain", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -36,3 +37,19 @@ def test_an_unknown_forge_has_every_door_until_a_token_signs() -> None:
 )
 def test_hosts_by_which_a_forge_is_known(repository: str, known: str | None) -> None:
     assert known == forge(repository)
+
+
+@pytest.mark.parametrize(
+    ("known", "reference"), [("gitlab", "SIGN"), (None, "SIGN"), ("github", "GONE")]
+)
+def test_the_webhook_is_given_the_secret_that_counts(known: str | None, reference: str) -> None:
+    """Of a plain one beside a signing token no delivery would be taken any more."""
+
+    def get(name: str) -> str:
+        if name == "GONE":
+            raise ConfigError()
+        return {"PLAIN": PLAIN, "SIGN": SIGN}[name]
+
+    found = chosen(["GONE", "PLAIN", "SIGN"], known, get)
+    assert Chosen(reference, signs=reference == "SIGN") == found
+    assert Chosen("PLAIN", signs=False) == chosen(["PLAIN", "GONE"], known, get)
