@@ -212,6 +212,7 @@ def test_a_build_that_is_stopped_is_no_more_asked_to_stop(desk: Desk) -> None:
     build = desk.make(lambda c: story.make(c, story.push(c), Move.start, changes={"slot": 1}))
     desk.run("cancel", str(build.id))
     assert "asked to stop it" in desk.run("show", str(build.id))
-    desk.make(lambda conn: story.make(conn, desk.build(build.id), Move.cancel))
+    asked = desk.build(build.id)
+    desk.make(lambda conn: story.make(conn, asked, Move.cancel))
     shown = desk.run("show", str(build.id))
     assert "cancelled" in shown and "asked to stop it" not in shown

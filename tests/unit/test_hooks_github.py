@@ -298,7 +298,7 @@ def test_a_payload_that_is_wrong(change: dict[str, Any], said: str) -> None:
         (b'{"x": {"a": 1, "a": 2}}', "same key twice"),
         (b"[" * 200_000, "nested too deeply"),
         (b'{"a":' * 200_000, "nested too deeply"),
-        (b'{"size": ' + b"9" * 10_000 + b"}", "^a number in the JSON is longer than any"),
+        (b'{"size": ' + b"9" * 10_000 + b"}", "a number in the JSON is longer than any"),
     ],
 )
 def test_a_body_that_is_no_json(body: bytes, said: str) -> None:
