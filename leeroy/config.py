@@ -14,9 +14,11 @@ import re
 import stat
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from types import MappingProxyType
 from typing import TypeVar
+from urllib.parse import urlsplit
 
 from leeroy import durations
 from leeroy.errors import ConfigError, Mistake
@@ -137,16 +139,16 @@ def _config(root: Section, file: Path | None) -> Config:
     base = file.parent if file is not None else Path.cwd()
 
     def folder(key: str, default: str) -> Path:
-        return base / (root.text(key, default) or default)
+        return base / (_filled(root, key) or default)
 
     data = folder("data", "var")
     host, port = _listen(root)
     slots = root.get("slots", int, len(os.sched_getaffinity(0)))
     if slots < 1:
         root.wrong("slots", "must be 1 or more; without one nothing would ever run")
-    env_file = root.text("env_file")
+    env_file = _filled(root, "env_file")
     url = (root.text("url", f"http://127.0.0.1:{port}") or "").rstrip("/")
-    if not re.match(r"https?://[^/\s]+", url):
+    if not _is_address(url):
         root.wrong("url", f'{url!r} is no address; write "https://leeroy.example.com"')
     config = Config(
         file=file,
@@ -158,13 +160,13 @@ def _config(root: Section, file: Path | None) -> Config:
         pipelines=folder("pipelines", "pipelines"),
         slots=slots,
         env_file=None if env_file is None else base / env_file,
-        mail=root.text("mail"),
+        mail=_filled(root, "mail"),
         keep_s=_positive(root, "keep", durations.seconds, 90 * 86_400.0),
         max_log=_positive(root, "max_log", durations.size, 64_000_000),
         max_artifacts=_positive(root, "max_artifacts", durations.size, 1_000_000_000),
         min_free=root.measured("min_free", durations.size, 1_000_000_000),
         stale_after_s=_positive(root, "stale_after", durations.seconds, 3600.0),
-        trusted_proxies=root.texts("trusted_proxies") or (),
+        trusted_proxies=_proxies(root),
         env=environment(root, "env"),
         executors=_executors(root),
         notify=targets(root),
@@ -173,6 +175,39 @@ def _config(root: Section, file: Path | None) -> Config:
     root.finish()
     warnings = tuple(mistake for mistake in root.file.mistakes if mistake.warning)
     return Config(**{**config.__dict__, "warnings": warnings})
+
+
+def _filled(root: Section, key: str) -> str | None:
+    """A text that is not empty; None where the key is not there."""
+    text = root.text(key)
+    if text is not None and not text.strip():
+        root.wrong(key, "is empty; write a value, or remove the line for the default")
+        return None
+    return text
+
+
+def _is_address(url: str) -> bool:
+    if not re.fullmatch(r"https?://[^/\s?#]+(/[^\s?#]*)?", url):
+        return False
+    try:
+        parts = urlsplit(url)
+        return bool(parts.hostname) and (parts.port is None or parts.port >= 0)
+    except ValueError:  # a port that is none, or half an IPv6 address
+        return False
+
+
+def _proxies(root: Section) -> tuple[str, ...]:
+    found = root.texts("trusted_proxies") or ()
+    for proxy in found:
+        try:
+            if proxy != "*":
+                ip_network(proxy)
+        except ValueError:
+            root.wrong(
+                "trusted_proxies",
+                f'{proxy!r} is no address and no network; write "127.0.0.1" or "10.0.0.0/8"',
+            )
+    return found
 
 
 def _positive(root: Section, key: str, measure: Callable[[str], T], default: T) -> T:
@@ -185,17 +220,27 @@ def _positive(root: Section, key: str, measure: Callable[[str], T], default: T) 
 def _listen(root: Section) -> tuple[str, int]:
     text = root.text("listen", "127.0.0.1:8082") or ""
     found = re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[^:\s]+):([0-9]{1,5})", text)
-    if found is None or int(found[2]) > 65_535:
+    if found is None or int(found[2]) > 65_535 or not _is_host(found[1]):
         root.wrong("listen", f'{text!r} is no address and port; write "127.0.0.1:8082"')
         return "127.0.0.1", 8082
     return found[1].strip("[]"), int(found[2])
+
+
+def _is_host(text: str) -> bool:
+    """Whether it is an address of IPv6 (in brackets) or IPv4, or may be a name."""
+    if not re.fullmatch(r"\[.*\]|[0-9.]+", text):
+        return re.fullmatch(r"[A-Za-z0-9_.-]+", text) is not None
+    try:
+        return ip_address(text.strip("[]")).version == (6 if text.startswith("[") else 4)
+    except ValueError:
+        return False
 
 
 def _database(root: Section, base: Path, data: Path) -> str:
     text = root.text("database")
     if text is None:
         return f"sqlite:///{data / 'leeroy.db'}"
-    if text.startswith("sqlite:///"):
+    if text.startswith("sqlite:///") and text.removeprefix("sqlite:///").strip("./"):
         return f"sqlite:///{base / text.removeprefix('sqlite:///')}"
     if text.startswith(("postgresql://", "postgres://")):
         return "postgresql+psycopg://" + text.partition("://")[2]

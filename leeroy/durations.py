@@ -7,6 +7,8 @@ import re
 from leeroy.errors import Invalid
 
 _UNITS_S = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400}
+_LONGEST_S = 36_525 * 86_400
+_LARGEST = 10**18
 _PART = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,6})?)(ms|s|m|h|d)")
 _SIZES = {"B": 1, "kB": 10**3, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 _SIZE = re.compile(r"([0-9]{1,9})\s?(B|kB|KB|MB|GB|TB)")
@@ -22,7 +24,10 @@ def seconds(text: str) -> float:
     parts = list(_PART.finditer(text))
     if not parts or "".join(part[0] for part in parts) != text:
         raise Invalid(f'{text!r} is no length of time; write "90s", "20m", "2h" or "1h30m"')
-    return sum(float(part[1]) * _UNITS_S[part[2]] for part in parts)
+    found = sum(float(part[1]) * _UNITS_S[part[2]] for part in parts)
+    if found > _LONGEST_S:
+        raise Invalid(f"{text!r} is longer than a hundred years; write a shorter one")
+    return found
 
 
 def size(text: str) -> int:
@@ -35,7 +40,9 @@ def size(text: str) -> int:
     found = _SIZE.fullmatch(text)
     if found is None:
         raise Invalid(f'{text!r} is no size; write "500kB", "64MB" or "1GB"')
-    return int(found[1]) * _SIZES[found[2]]
+    if (measured := int(found[1]) * _SIZES[found[2]]) > _LARGEST:
+        raise Invalid(f"{text!r} is more than any disk holds; write a smaller one")
+    return measured
 
 
 def sized(size: int) -> str:

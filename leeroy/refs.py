@@ -11,9 +11,13 @@ FORGES = ("github", "gitlab", "bitbucket", "gitea")
 
 _HOSTS = {
     "github.com": "github",
+    "ssh.github.com": "github",
     "gitlab.com": "gitlab",
+    "altssh.gitlab.com": "gitlab",
     "bitbucket.org": "bitbucket",
+    "altssh.bitbucket.org": "bitbucket",
     "codeberg.org": "gitea",
+    "gitea.com": "gitea",
 }
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://(?P<authority>[^/]*)(?P<path>.*)\Z", re.I | re.S)
 _SCP = re.compile(r"(?:[^@/:]*@)?(?P<host>\[[^\]/]*\]|[^/:\[\]@]+):(?P<path>.*)\Z", re.S)
@@ -73,4 +77,5 @@ def is_path(repository: str) -> bool:
 
 def forge(repository: str) -> str | None:
     """The forge that the repository's host is known for; None for any other host."""
-    return _HOSTS.get(address(repository).partition("/")[0])
+    host = address(repository).partition("/")[0]
+    return "github" if host.endswith(".ghe.com") else _HOSTS.get(host)

@@ -12,18 +12,24 @@ from leeroy.forges import FORGES, place
 from leeroy.forges.talk import converse
 from leeroy.forges.values import Hook, Registered
 from leeroy.forges.wire import Wire
+from leeroy.hooks import Chosen, chosen
 from leeroy.notify.compose import is_loopback
 from leeroy.pipelines import Pipeline
 
 
 @dataclass(frozen=True)
 class Added:
-    """A webhook that is there now: on which forge, for which repository, where it delivers to."""
+    """
+    A webhook that is there now.
+
+    On which forge, for which repository, where it delivers to, and with which secret.
+    """
 
     forge: str
     repository: str
     url: str
     hook: Registered
+    secret: Chosen
 
 
 def add(pipeline: Pipeline, config: Config, secrets: Secrets, now: Callable[[], datetime]) -> Added:
@@ -55,7 +61,8 @@ def add(pipeline: Pipeline, config: Config, secrets: Secrets, now: Callable[[], 
     door = "bitbucket" if where.forge == "datacenter" else where.forge
     url = f"{config.url.rstrip('/')}/hooks/{door}"
     forge, token = FORGES[where.forge], secrets.get(pipeline.token).strip()
-    hook = Hook(url=url, secret=secrets.get(pipeline.secrets[0]))
+    secret = chosen(pipeline.secrets, where.forge, secrets.get)
+    hook = Hook(url=url, secret=secrets.get(secret.reference))
     try:
         made = converse(forge.register(where, hook), Wire(forge.headers(token), now))
     except LeeroyError as exc:
@@ -64,4 +71,4 @@ def add(pipeline: Pipeline, config: Config, secrets: Secrets, now: Callable[[], 
             text = text.replace(hidden, "***")
         exc.args = (text,)
         raise
-    return Added(place.LABELS[where.forge], where.path, url, made)
+    return Added(place.LABELS[where.forge], where.path, url, made, secret)

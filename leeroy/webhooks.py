@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from leeroy import forges
+from leeroy.hooks import Chosen
 from leeroy.pipelines import Pipeline
 from leeroy.refs import FORGES, is_path
 
@@ -29,17 +30,18 @@ _TITLES = {
 }
 
 
-def forms(pipeline: Pipeline, url: str, secret: str | None) -> list[Form]:
+def forms(pipeline: Pipeline, url: str, secret: Chosen, value: str | None) -> list[Form]:
     """
     The forms for a pipeline: its forge's, or every forge's where none is known.
 
     A folder of this host has no forge; there a script of its own delivers.
+    *value* is the secret's, where it is to be shown.
     """
-    named = (pipeline.forge,) if pipeline.forge else FORGES
-    shown = secret or f"the value of {pipeline.secrets[0]} (`--secret` shows it)"
-    if pipeline.forge is None and is_path(pipeline.repository or ""):
+    named = (pipeline.forge,) if pipeline.forge else ("gitlab",) if secret.signs else FORGES
+    shown = value or f"the value of {secret.reference} (`--secret` shows it)"
+    if pipeline.forge is None and not secret.signs and is_path(pipeline.repository or ""):
         return [_plain(f"{url}/hooks/github", pipeline.repository or "", shown)]
-    return [_form(forge, f"{url}/hooks/{forge}", shown, secret) for forge in named]
+    return [_form(forge, f"{url}/hooks/{forge}", shown, signs=secret.signs) for forge in named]
 
 
 def _plain(url: str, repository: str, shown: str) -> Form:
@@ -53,7 +55,7 @@ def _plain(url: str, repository: str, shown: str) -> Form:
     return Form("github", "A plain repository", where, url, ("push",), lines)
 
 
-def _form(forge: str, url: str, shown: str, secret: str | None) -> Form:
+def _form(forge: str, url: str, shown: str, *, signs: bool) -> Form:
     title, where = _TITLES[forge]
     lines: tuple[tuple[str, str], ...]
     if forge == "github":
@@ -64,10 +66,9 @@ def _form(forge: str, url: str, shown: str, secret: str | None) -> Form:
             ("Events", "let me select: Pushes, Pull requests"),
         )
     elif forge == "gitlab":
-        signing = secret is not None and secret.startswith("whsec_")
         lines = (
             ("URL", url),
-            ("Signing token" if signing else "Secret token", shown),
+            ("Signing token" if signs else "Secret token", shown),
             ("Trigger", "Push events, Tag push events, Merge request events"),
         )
     elif forge == "bitbucket":

@@ -111,7 +111,9 @@ class Redeliveries:
         failed = self._patiently(lambda: keeper.failed(where, url, since), wire)
         count, within_s = keeper.RESENDS
         done: set[int] = set()
-        for one in self._database.read(partial(_unknown, forge=where.forge, failed=failed))[:MOST]:
+        for one in self._database.read(
+            partial(_unknown, forge=where.forge, failed=failed, names=names)
+        )[:MOST]:
             number = self._patiently(partial(keeper.holds, where, one), wire)
             if number is None or number in done:
                 continue
@@ -151,6 +153,13 @@ class Redeliveries:
         return converse(talk(), wire)
 
 
-def _unknown(conn: Connection, forge: str, failed: Sequence[Failed]) -> list[Failed]:
-    """Those of which nothing is stored: one that was, was answered, whatever the forge heard."""
-    return [one for one in failed if house.delivery(conn, forge, one.key) is None]
+def _unknown(
+    conn: Connection, forge: str, failed: Sequence[Failed], names: Sequence[str]
+) -> list[Failed]:
+    """Those that some pipeline has not had: one that all had was answered, whatever was heard."""
+    found = []
+    for one in failed:
+        taken = house.delivery(conn, forge, one.key)
+        if taken is None or not all(map(taken.seen_by, names)):
+            found.append(one)
+    return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from leeroy.pipelines import Pipeline
 
@@ -29,10 +29,12 @@ class Turn:
 
     `poll_s` is the shortest `poll` of its pipelines, None when none has one.
     `next_at` is when it is asked next, None: not before something happens.
+    `names` are the pipelines that share the question.
     """
 
     poll_s: float | None
     next_at: float | None
+    names: set[str] = field(default_factory=set)
     failures: int = 0
     lefts: int = 0
     asking: bool = False
@@ -46,8 +48,15 @@ class Schedule:
         self._turns: dict[Key, Turn] = {}
 
     def set(self, pipelines: Iterable[Pipeline], now: float) -> None:
-        """Take up the pipelines in force; a repository that is new is asked soon."""
+        """
+        Take up the pipelines in force; what is new is asked soon.
+
+        New is a repository, and also a pipeline of one that is known: it has
+        seen nothing of it yet, and what is pushed before its first sight is
+        built by no later look.
+        """
         polls: dict[Key, float | None] = {}
+        names: dict[Key, set[str]] = {}
         for pipeline in pipelines:
             if pipeline.repository is None:
                 continue
@@ -55,18 +64,20 @@ class Schedule:
             known = polls.get(key)
             mine = pipeline.poll_s
             polls[key] = mine if known is None else known if mine is None else min(known, mine)
-        new = [key for key in polls if key not in self._turns]
-        step_s = min(STEP_S, SPREAD_S / max(len(new), 1))
+            names.setdefault(key, set()).add(pipeline.name)
         for key in set(self._turns) - set(polls):
             del self._turns[key]
+        new: list[Key] = []
         for key, poll_s in polls.items():
-            turn = self._turns.get(key)
-            if turn is None:
-                self._turns[key] = Turn(poll_s, now + new.index(key) * step_s)
-            elif turn.poll_s != poll_s:
+            turn = self._turns.setdefault(key, Turn(poll_s, None))
+            if turn.poll_s != poll_s:
                 turn.poll_s = poll_s
                 if turn.failures == 0 and not turn.asking:
                     turn.next_at = None if poll_s is None else now + poll_s
+            if names[key] - turn.names:
+                new.append(key)
+            turn.names = names[key]
+        self.soon(now, new)
 
     def soon(self, now: float, keys: Iterable[Key] | None = None) -> None:
         """Have some (or all) asked now, one shortly after the other."""

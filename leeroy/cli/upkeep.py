@@ -151,7 +151,7 @@ def hook_show(
     config: Config = None,
 ) -> int:
     """What to enter in the forge's webhook settings."""
-    from leeroy import webhooks
+    from leeroy import hooks, webhooks
     from leeroy.config import Secrets, load
     from leeroy.pipelines import parse
 
@@ -163,8 +163,10 @@ def hook_show(
     read = parse(text, name=pipeline, file=str(file))
     if not read.secrets:
         raise Invalid(f'{file}: has no secret, so no hook is accepted; write secret = "env:NAME"')
-    value = Secrets(found).get(read.secrets[0]) if secret else None
-    forms = webhooks.forms(read, found.url, value)
+    secrets = Secrets(found)
+    chosen = hooks.chosen(read.secrets, read.forge, secrets.get)
+    value = secrets.get(chosen.reference) if secret else None
+    forms = webhooks.forms(read, found.url, chosen, value)
     if json:
         first = forms[0]
         shown = {
@@ -173,7 +175,7 @@ def hook_show(
             "url": first.url,
             "content_type": "application/json",
             "events": list(first.events),
-            "secret": read.secrets[0],
+            "secret": chosen.reference,
             "forges": [
                 {"forge": one.forge, "url": one.url, "events": list(one.events)} for one in forms
             ],
@@ -186,7 +188,9 @@ def hook_show(
         showing.out(f"{chr(10) if number else ''}{form.title}: {form.where}")
         for label, text in form.lines:
             showing.out(f"  {label:<22}{text}")
-    if len(forms) > 1:
+    if chosen.signs:
+        showing.say(f"{chosen.reference} is a signing token: no other secret counts beside it")
+    elif len(forms) > 1:
         showing.say('`forge = "…"` in the pipeline shows only one of them')
     return 0
 
@@ -221,6 +225,8 @@ def hook_add(
         return 0
     what = "has the webhook now" if added.hook.new else "had the webhook; it is up to date"
     showing.out(f"{added.repository} on {added.forge} {what}: {added.url}")
+    if added.secret.signs:
+        showing.say(f"{added.secret.reference} is its signing token: no other secret counts now")
     return 0
 
 

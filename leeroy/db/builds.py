@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from functools import cache
 from typing import Any
@@ -29,7 +29,12 @@ _SLOTS = select(builds.c.slot).where(
 )
 _NEXT_DUE = select(func.min(builds.c.due_at))
 _QUEUED = (
-    _ALL.where(builds.c.state == State.queued)
+    _ALL.where(
+        builds.c.state == State.queued,
+        builds.c.id > bindparam("after"),
+        # Strangers open pull requests by the hundred: they are not in anybody's way.
+        sa.not_(sa.and_(builds.c.fork, builds.c.approved_by.is_(None))),
+    )
     .order_by(builds.c.id)
     .limit(bindparam("limit"))
     .with_for_update(skip_locked=True)
@@ -151,9 +156,16 @@ def ask_to_stop(
     return conn.execute(statement.values(values)).rowcount == 1
 
 
-def queued(conn: Connection, limit: int) -> list[Build]:
-    """The builds that wait for a slot, in the order in which they will get one."""
-    return [build_of(row) for row in conn.execute(_QUEUED, {"limit": limit})]
+def queued(
+    conn: Connection, limit: int, *, after: int = 0, but: Collection[str] = ()
+) -> list[Build]:
+    """
+    The builds that wait for nothing but a slot, in the order in which they will get one.
+
+    From the number *after* on, and none of the pipelines *but*.
+    """
+    statement = _QUEUED if not but else _QUEUED.where(builds.c.pipeline.not_in(sorted(but)))
+    return [build_of(row) for row in conn.execute(statement, {"limit": limit, "after": after})]
 
 
 def due(conn: Connection, now: datetime, states: Sequence[State]) -> list[Build]:

@@ -15,7 +15,7 @@ from leeroy.db.engine import touch
 from leeroy.db.tables import audit, deliveries, hosts, pipelines, settings, tokens
 from leeroy.model import Role
 
-_DELIVERY = select(deliveries.c.builds, deliveries.c.reason).where(
+_DELIVERY = select(deliveries.c.builds, deliveries.c.reason, deliveries.c.answers).where(
     deliveries.c.forge == bindparam("forge"), deliveries.c.id == bindparam("id")
 )
 _ON_SHELF = select(pipelines.c.name, pipelines.c.text, pipelines.c.mistakes, pipelines.c.present)
@@ -23,6 +23,11 @@ _SHELF = _ON_SHELF.order_by(pipelines.c.name)
 _SHELVED = _ON_SHELF.where(pipelines.c.name == bindparam("name"))
 _LAST_BEAT = select(sa.func.max(hosts.c.beat_at))
 _ADD_DELIVERY = deliveries.insert()
+_MORE = (
+    update(deliveries)
+    .where(deliveries.c.forge == bindparam("f"), deliveries.c.id == bindparam("i"))
+    .values(builds=bindparam("b"), reason=bindparam("r"), answers=bindparam("a"))
+)
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,24 @@ class Shelved:
     text: str | None
     mistakes: str | None
     present: bool
+
+
+@dataclass(frozen=True)
+class Taken:
+    """
+    A delivery that came: its builds, the reason where it made none, and who made what of it.
+
+    `answers` are the builds by pipeline; None of a delivery that was stored
+    before that was written down.
+    """
+
+    builds: list[int]
+    reason: str | None
+    answers: dict[str, list[int]] | None
+
+    def seen_by(self, pipeline: str) -> bool:
+        """Whether the pipeline has had it."""
+        return self.answers is None or pipeline in self.answers
 
 
 @dataclass(frozen=True)
@@ -109,10 +132,16 @@ def shelved(conn: Connection, name: str) -> Shelved | None:
     return None if row is None else Shelved(*row)
 
 
-def delivery(conn: Connection, forge: str, delivery_id: str) -> tuple[list[int], str | None] | None:
-    """What a delivery was answered (builds, reason); None when it was never seen."""
-    row = conn.execute(_DELIVERY, {"forge": forge, "id": delivery_id}).first()
-    return None if row is None else (json.loads(row.builds), row.reason)
+def delivery(conn: Connection, forge: str, delivery_id: str, *, lock: bool = False) -> Taken | None:
+    """A delivery as it is stored, and with *lock* nobody else's to change; None: never seen."""
+    statement = _DELIVERY.with_for_update() if lock else _DELIVERY
+    row = conn.execute(statement, {"forge": forge, "id": delivery_id}).first()
+    return None if row is None else _taken(row)
+
+
+def _taken(row: Any) -> Taken:
+    answers = None if row.answers is None else json.loads(row.answers)
+    return Taken(json.loads(row.builds), row.reason, answers)
 
 
 def add_delivery(
@@ -120,8 +149,7 @@ def add_delivery(
     forge: str,
     delivery_id: str,
     now: datetime,
-    builds: list[int],
-    reason: str | None,
+    taken: Taken,
     *,
     event: str | None = None,
     about: str | None = None,
@@ -133,21 +161,32 @@ def add_delivery(
             "forge": forge,
             "id": delivery_id,
             "at": now,
-            "builds": json.dumps(builds),
-            "reason": reason,
+            "builds": json.dumps(taken.builds),
+            "reason": taken.reason,
             "event": event,
             "about": about,
+            "answers": None if taken.answers is None else json.dumps(taken.answers),
         },
     )
 
 
-def deliveries_about(conn: Connection, forge: str, about: str) -> list[tuple[str, list[int]]]:
-    """The event and the builds of each delivery about the same thing, first to last."""
-    statement = select(deliveries.c.event, deliveries.c.builds).where(
-        deliveries.c.forge == forge, deliveries.c.about == about
-    )
-    rows = conn.execute(statement.order_by(deliveries.c.at))
-    return [(row.event, json.loads(row.builds)) for row in rows]
+def change_delivery(conn: Connection, forge: str, delivery_id: str, taken: Taken) -> None:
+    """Another webhook brought the same delivery, for other pipelines."""
+    row = {
+        "f": forge,
+        "i": delivery_id,
+        "b": json.dumps(taken.builds),
+        "r": taken.reason,
+        "a": json.dumps(taken.answers),
+    }
+    conn.execute(_MORE, row)
+
+
+def deliveries_about(conn: Connection, forge: str, about: str) -> list[tuple[str, Taken]]:
+    """Each delivery about the same thing, with its event, first to last."""
+    columns = (deliveries.c.event, deliveries.c.builds, deliveries.c.reason, deliveries.c.answers)
+    statement = select(*columns).where(deliveries.c.forge == forge, deliveries.c.about == about)
+    return [(row.event, _taken(row)) for row in conn.execute(statement.order_by(deliveries.c.at))]
 
 
 def alone(conn: Connection, what: str) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from datetime import datetime, timedelta
+from functools import partial
 from secrets import token_hex
 from typing import Any
 
@@ -18,7 +19,7 @@ from sqlalchemy import Connection, Row, func, select, update
 
 from leeroy.db import upserts
 from leeroy.db.engine import touch
-from leeroy.db.tables import dead_tokens, reports
+from leeroy.db.tables import builds, dead_tokens, reports
 from leeroy.model import Build, DeadToken, Report
 
 CLAIM_S = 300.0
@@ -55,12 +56,14 @@ def want(conn: Connection, build: Build, subjects: Iterable[Subject], now: datet
     Each of *subjects* is to show *build* as it is after its last move.
 
     In the transaction of the move itself.  What already shows a newer build
-    stays as it is; what is being tried again keeps its time, so that news do
-    not hurry a forge that is down.
+    stays as it is, and so does what shows one of our own where *build* is a
+    fork's: its push of our commit says nothing of ours.  What is being tried
+    again keeps its time, so that news do not hurry a forge that is down.
     """
+    statement = (_WANT_FORK if build.fork else _WANT)(conn)
     for kind, subject, context in subjects:
         conn.execute(
-            _WANT(conn),
+            statement,
             {
                 "pipeline": build.pipeline,
                 "kind": kind,
@@ -82,8 +85,9 @@ def want(conn: Connection, build: Build, subjects: Iterable[Subject], now: datet
 _KEY = ("pipeline", "kind", "subject", "context")
 
 
-def _want(statement: Any) -> Any:
+def _want(statement: Any, *, fork: bool = False) -> Any:
     new, waits = statement.excluded, reports.c.state == "waiting"
+    older = reports.c.build_id <= new.build_id
     return statement.on_conflict_do_update(
         index_elements=list(_KEY),
         set_={
@@ -95,11 +99,19 @@ def _want(statement: Any) -> Any:
             "attempts": sa.case((waits, reports.c.attempts), else_=0),
             "next_try_at": sa.case((waits, reports.c.next_try_at), else_=new.next_try_at),
         },
-        where=reports.c.build_id <= new.build_id,
+        where=sa.and_(older, _of_a_fork()) if fork else older,
     )
 
 
+def _of_a_fork() -> sa.ColumnElement[bool]:
+    """Whether the row as it is shows a fork's build."""
+    # As text: a column of the table inserted into would be drawn into the subquery's FROM.
+    shown: sa.ColumnElement[int] = sa.literal_column("reports.build_id", sa.BigInteger)
+    return select(builds.c.id).where(builds.c.id == shown, builds.c.fork).exists()
+
+
 _WANT = upserts.prepared(reports, _want)
+_WANT_FORK = upserts.prepared(reports, partial(_want, fork=True))
 
 
 def _free(now: datetime) -> sa.ColumnElement[bool]:

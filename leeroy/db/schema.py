@@ -21,7 +21,7 @@ from sqlalchemy.exc import DBAPIError
 from leeroy.db.engines import label, postgres_engine, sqlite_engine
 from leeroy.errors import Unavailable
 
-HEAD: Final = "0008"
+HEAD: Final = "0009"
 """The revision this program needs (a test compares it with `migrations/`)."""
 
 _LOCK_KEY: Final = 0x1EE205  # any number, the same for every Leeroy

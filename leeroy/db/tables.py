@@ -468,6 +468,7 @@ deliveries = Table(
     Column("at", Instant, nullable=False),
     Column("event", Text),
     Column("about", Text),
+    Column("answers", Text),
     PrimaryKeyConstraint("forge", "id"),
     Index(
         "ix_deliveries_about",

@@ -12,8 +12,8 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from leeroy.forges.place import Place
-from leeroy.forges.steady import first, identity, inner, kept, thing
-from leeroy.forges.talk import Request, Talk, ask
+from leeroy.forges.steady import first, inner, kept, thing
+from leeroy.forges.talk import Request, Talk, ask, made
 from leeroy.forges.values import Comment, Status, Word, cut
 
 DESCRIPTION_LIMIT: Final = 140
@@ -42,7 +42,7 @@ def status(place: Place, told: Status, needs: str) -> Talk[None]:
         "context": told.context,
     }
     path = f"{repo(place)}/statuses/{told.commit}"
-    yield from ask(place.request("POST", path, body, what="the commit status", needs=needs))
+    yield from made(place.request("POST", path, body, what="the commit status", needs=needs))
 
 
 def comment(place: Place, told: Comment, needs: str, page: int | None) -> Talk[str]:
@@ -66,7 +66,7 @@ def comment(place: Place, told: Comment, needs: str, page: int | None) -> Talk[s
         return None if found is None else str(found["id"])
 
     def create() -> Talk[str]:
-        return identity((yield from ask(request("POST", of_pull, {"body": told.text}))))
+        return (yield from made(request("POST", of_pull, {"body": told.text})))
 
     return (yield from kept(told, edit, find, create))
 

@@ -15,8 +15,8 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from leeroy.forges.place import Place
-from leeroy.forges.steady import MOST_PAGES, identity, inner, kept, paged, thing
-from leeroy.forges.talk import Request, Talk, ask
+from leeroy.forges.steady import MOST_PAGES, inner, kept, paged, thing
+from leeroy.forges.talk import Request, Talk, ask, made
 from leeroy.forges.values import Comment, Hook, Registered, Status, Word, cut
 
 KEY_LIMIT: Final = 40
@@ -70,14 +70,15 @@ def status(place: Place, told: Status) -> Talk[None]:
     }
     if told.ref is not None:
         body["refname"] = told.ref
-    yield from ask(
+    yield from made(
         place.request(
             "POST",
             f"{_repo(place)}/commit/{told.commit}/statuses/build",
             body,
             what="the commit status",
             needs="the scope repository (read)",
-        )
+        ),
+        "key",
     )
 
 
@@ -103,7 +104,7 @@ def comment(place: Place, told: Comment) -> Talk[str]:
         return None if found is None else str(found["id"])
 
     def create() -> Talk[str]:
-        return identity((yield from ask(request("POST", path, body))))
+        return (yield from made(request("POST", path, body)))
 
     return (yield from kept(told, edit, find, create))
 
@@ -143,10 +144,10 @@ def register(place: Place, hook: Hook) -> Talk[Registered]:
     )
     if known is not None:
         uuid = str(known["uuid"])
-        yield from ask(request("PUT", f"{path}/{quote(uuid, safe='')}", body))
+        yield from made(request("PUT", f"{path}/{quote(uuid, safe='')}", body), "uuid")
         return Registered(id=uuid, new=False)
-    made = yield from ask(request("POST", path, body))
-    return Registered(id=identity(made, "uuid"), new=True)
+    new = yield from made(request("POST", path, body), "uuid")
+    return Registered(id=new, new=True)
 
 
 def _first(

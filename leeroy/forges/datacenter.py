@@ -13,8 +13,8 @@ from typing import Any, Final
 
 from leeroy.forges.bitbucket import STATES as CLOUD_STATES
 from leeroy.forges.place import Place
-from leeroy.forges.steady import MOST_PAGES, identity, inner, kept, paged, thing
-from leeroy.forges.talk import Request, Talk, ask
+from leeroy.forges.steady import MOST_PAGES, inner, kept, paged, thing
+from leeroy.forges.talk import Request, Talk, ask, made
 from leeroy.forges.values import Comment, Hook, Registered, Status, Word, cut
 
 KEY_LIMIT: Final = 255
@@ -89,7 +89,7 @@ def comment(place: Place, told: Comment) -> Talk[str]:
 
     def create() -> Talk[str]:
         body = {"text": told.text}
-        return identity((yield from ask(request("POST", f"{pull}/comments", body))))
+        return (yield from made(request("POST", f"{pull}/comments", body)))
 
     return (yield from kept(told, edit, find, create))
 
@@ -128,9 +128,9 @@ def register(place: Place, hook: Hook) -> Talk[Registered]:
         lambda one: one.get("url") == hook.url,
     )
     if known is not None:
-        yield from ask(request("PUT", f"{path}/{known['id']}", body))
+        yield from made(request("PUT", f"{path}/{known['id']}", body))
         return Registered(id=str(known["id"]), new=False)
-    return Registered(id=identity((yield from ask(request("POST", path, body)))), new=True)
+    return Registered(id=(yield from made(request("POST", path, body))), new=True)
 
 
 def _first(

@@ -13,8 +13,8 @@ from typing import Any, Final
 from leeroy.forges import alike
 from leeroy.forges.alike import repo
 from leeroy.forges.place import Place
-from leeroy.forges.steady import first, identity, inner
-from leeroy.forges.talk import Request, Talk, ask
+from leeroy.forges.steady import first, inner
+from leeroy.forges.talk import Request, Talk, made
 from leeroy.forges.values import Comment, Hook, Registered, Status
 
 EVENTS: Final = ("push", "delete", "pull_request", "pull_request_sync")
@@ -62,7 +62,7 @@ def register(place: Place, hook: Hook) -> Talk[Registered]:
         PAGE,
     )
     if known is not None:
-        yield from ask(request("PATCH", f"{path}/{known['id']}", body))
+        yield from made(request("PATCH", f"{path}/{known['id']}", body))
         return Registered(id=str(known["id"]), new=False)
-    made = yield from ask(request("POST", path, {"type": "gitea", **body}))
-    return Registered(id=identity(made), new=True)
+    new = yield from made(request("POST", path, {"type": "gitea", **body}))
+    return Registered(id=new, new=True)

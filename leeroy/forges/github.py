@@ -20,14 +20,13 @@ from leeroy.forges.steady import (
     MOST_PAGES,
     first,
     following,
-    identity,
     inner,
     instant,
     lost,
     paged,
     thing,
 )
-from leeroy.forges.talk import Request, Talk, ask
+from leeroy.forges.talk import Request, Talk, ask, made
 from leeroy.forges.values import (
     Comment,
     Deployment,
@@ -110,9 +109,7 @@ def deployment(place: Place, told: Deployment) -> Talk[str]:
         "auto_merge": False,
         "required_contexts": [],
     }
-    return identity(
-        (yield from ask(place.request("POST", path, body, what=what, needs=_DEPLOYMENTS)))
-    )
+    return (yield from made(place.request("POST", path, body, what=what, needs=_DEPLOYMENTS)))
 
 
 def deployment_status(place: Place, known: str, told: Deployment) -> Talk[None]:
@@ -123,7 +120,7 @@ def deployment_status(place: Place, known: str, told: Deployment) -> Talk[None]:
         "log_url": told.log_url,
         "environment": told.environment,
     }
-    yield from ask(
+    yield from made(
         place.request(
             "POST",
             f"{repo(place)}/deployments/{known}/statuses",
@@ -149,10 +146,10 @@ def register(place: Place, hook: Hook) -> Talk[Registered]:
     }
     known = yield from _hook(place, hook.url)
     if known is not None:
-        yield from ask(_about_hook(place, "PATCH", f"{path}/{known}", body))
+        yield from made(_about_hook(place, "PATCH", f"{path}/{known}", body))
         return Registered(id=known, new=False)
-    made = yield from ask(_about_hook(place, "POST", path, {"name": "web", **body}))
-    return Registered(id=identity(made), new=True)
+    new = yield from made(_about_hook(place, "POST", path, {"name": "web", **body}))
+    return Registered(id=new, new=True)
 
 
 def failed(place: Place, url: str, since: datetime) -> Talk[list[Failed]]:

@@ -17,7 +17,6 @@ from leeroy.forges.place import Place
 from leeroy.forges.steady import (
     MOST_PAGES,
     first,
-    identity,
     inner,
     instant,
     kept,
@@ -25,7 +24,7 @@ from leeroy.forges.steady import (
     paged,
     thing,
 )
-from leeroy.forges.talk import Request, Talk, ask, refusal
+from leeroy.forges.talk import Request, Talk, ask, made, named, refusal
 from leeroy.forges.values import Comment, Failed, Hook, Registered, Status, Word, cut
 
 DESCRIPTION_LIMIT: Final = 140
@@ -84,7 +83,9 @@ def status(place: Place, told: Status) -> Talk[None]:
         needs=_API,
     )
     answer = yield from ask(request, 400)
-    if answer.status == 400 and "cannot transition status" not in answer.said().lower():
+    if answer.status != 400:
+        named(request, answer)
+    elif "cannot transition status" not in answer.said().lower():
         raise refusal(request, answer)
 
 
@@ -110,7 +111,7 @@ def comment(place: Place, told: Comment) -> Talk[str]:
         return None if found is None else str(found["id"])
 
     def create() -> Talk[str]:
-        return identity((yield from ask(request("POST", path, {"body": told.text}))))
+        return (yield from made(request("POST", path, {"body": told.text})))
 
     return (yield from kept(told, edit, find, create))
 
@@ -141,11 +142,9 @@ def register(place: Place, hook: Hook) -> Talk[Registered]:
     }
     known = yield from _hook(place, hook.url)
     if known is not None:
-        yield from ask(_about_hook(place, "PUT", f"{path}/{known}", body))
+        yield from made(_about_hook(place, "PUT", f"{path}/{known}", body))
         return Registered(id=known, new=False)
-    return Registered(
-        id=identity((yield from ask(_about_hook(place, "POST", path, body)))), new=True
-    )
+    return Registered(id=(yield from made(_about_hook(place, "POST", path, body))), new=True)
 
 
 def failed(place: Place, url: str, since: datetime) -> Talk[list[Failed]]:

@@ -67,12 +67,6 @@ def paged(answer: Answer, key: str | None = None) -> list[dict[str, Any]]:
     return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
 
 
-def identity(answer: Answer, key: str = "id") -> str:
-    """The id of what was made; empty where the forge gave none."""
-    value = answer.json()
-    return str(value.get(key, "")) if isinstance(value, dict) else ""
-
-
 def thing(answer: Answer) -> dict[str, Any]:
     """The object of an answer; empty for anything else."""
     value = answer.json()

@@ -7,7 +7,8 @@ A conversation with a forge, without a socket: requests are yielded, answers are
 `converse` drives one with whatever carries requests (`wire.Wire`, or a test's
 list).  What a forge refuses becomes an error of `leeroy.errors`:
 
-    Later         nothing is known to be wrong, so try again: no answer, 408, 429, 5xx, a rate limit
+    Later         nothing is known to be wrong, so try again: no answer, 408, 429, 5xx, a rate
+                  limit, a 2xx that is no answer of a forge (the page of a login)
     DeadToken     401: the forge does not know the token (any more)
     NotAllowed    403: the token may not do this
     NotFound      404, 410: no such repository, or not for this token
@@ -115,9 +116,42 @@ def ask(request: Request, *also: int) -> Talk[Answer]:
         LeeroyError: One of the module's list, for every other answer.
     """
     answer = yield request
-    if 200 <= answer.status < 300 or answer.status in also:
+    if 200 <= answer.status < 300:
+        if answer.body.strip() not in (b"", b"null") and answer.json() is None:
+            raise _strange(request, answer)
+        return answer
+    if answer.status in also:
         return answer
     raise refusal(request, answer)
+
+
+def made(request: Request, key: str = "id") -> Talk[str]:
+    """
+    What stands at *key* of the object that *request* made or changed.
+
+    Raises:
+        LeeroyError: As `ask`; Later also where the answer has no such object,
+            for then no forge gave it, and nothing was made.
+    """
+    return named(request, (yield from ask(request)), key)
+
+
+def named(request: Request, answer: Answer, key: str = "id") -> str:
+    """What stands at *key* of the object in the *answer*; raises Later where there is none."""
+    value = answer.json()
+    found = value.get(key) if isinstance(value, dict) else None
+    if not isinstance(found, (str, int)) or found == "":
+        raise _strange(request, answer)
+    return str(found)
+
+
+def _strange(request: Request, answer: Answer) -> Later:
+    kind = answer.headers.get("content-type", "").partition(";")[0].strip()[:60]
+    return Later(
+        f"{request.who} answers {answer.status} to {request.what}, but what it says"
+        f"{f' ({kind})' if kind.isprintable() and kind else ''} is no answer of that API; does "
+        "the address lead to a proxy's or a login's page? Look at api in the pipeline"
+    )
 
 
 def refusal(request: Request, answer: Answer) -> LeeroyError:

@@ -17,17 +17,19 @@ only then `parse`, and finds the pipelines that are `meant` by its repository.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from types import MappingProxyType
 from typing import Final, Protocol
 
+from leeroy.errors import ConfigError
 from leeroy.hooks import bitbucket, gitea, github, gitlab
 from leeroy.hooks.payload import BadPayload
 from leeroy.model import Delivery
 from leeroy.refs import address
 
-__all__ = ["FORGES", "BadPayload", "Forge", "address", "meant"]
+__all__ = ["FORGES", "BadPayload", "Chosen", "Forge", "address", "admits", "chosen", "meant"]
 
 
 class Forge(Protocol):
@@ -50,6 +52,42 @@ FORGES: Final[Mapping[str, Forge]] = MappingProxyType(
     {"github": github, "gitlab": gitlab, "bitbucket": bitbucket, "gitea": gitea}
 )
 """The forges by the last part of `/hooks/{forge}`."""
+
+
+def admits(door: str, forge: str | None, secrets: tuple[str, ...]) -> bool:
+    """
+    Whether a pipeline takes deliveries at the door `/hooks/{door}`, however well they are signed.
+
+    Where its *forge* is known, at that one's door only: what a secret proves
+    there (GitLab's is shown, GitHub's signs) it does not prove elsewhere.  Where
+    it is not, at any door, until one of its *secrets* is GitLab's signing token.
+    """
+    if forge is not None:
+        return door == forge
+    return door == "gitlab" or not any(gitlab.signing(secret) for secret in secrets)
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The secret a webhook is to be given, by its reference; `signs`: it is GitLab's token."""
+
+    reference: str
+    signs: bool
+
+
+def chosen(references: Sequence[str], forge: str | None, get: Callable[[str], str]) -> Chosen:
+    """
+    The first of a pipeline's secrets; on GitLab (or nobody knows where) the signing token.
+
+    For as soon as one is among them, no delivery counts that is not signed with it.
+    """
+    for reference in references if forge in (None, "gitlab") else ():
+        try:
+            if gitlab.signing(get(reference)):
+                return Chosen(reference, signs=True)
+        except ConfigError:
+            continue  # not needed to know what to enter; whoever needs it says so
+    return Chosen(references[0], signs=False)
 
 
 def meant(delivery: Delivery, repository: str | None) -> bool:

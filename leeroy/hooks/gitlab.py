@@ -32,13 +32,18 @@ _TURNS = {
 _ADDRESSES = ("web_url", "git_http_url", "git_ssh_url", "http_url", "ssh_url", "homepage", "url")
 
 
+def signing(secret: str) -> bool:
+    """Whether *secret* is a signing token, which nobody shows."""
+    return secret.startswith(_SIGNING)
+
+
 def verify(
     secrets: tuple[str, ...], headers: Mapping[str, str], body: bytes, now: datetime
 ) -> bool:
     """Whether *body* was signed with one of *secrets*; where none is for signing, came with one."""
-    signing = tuple(secret for secret in secrets if secret.startswith(_SIGNING))
-    if signing:
-        return any(_signed(secret, headers, body, now) for secret in signing)
+    tokens = tuple(secret for secret in secrets if signing(secret))
+    if tokens:
+        return any(_signed(secret, headers, body, now) for secret in tokens)
     shown = _octets(headers.get("x-gitlab-token", ""))
     if not shown:
         return False

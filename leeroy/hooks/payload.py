@@ -28,7 +28,7 @@ _COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?\Z", re.I)
 _SHORT = re.compile(r"[0-9a-f]{7,64}\Z", re.I)
 _SIGNED = re.compile(r"\s*(?P<name>[^<>]*?)\s*<(?P<mail>[^<>]*)>\s*\Z")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-_NO_REF = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|^/|[/.]\Z|\.lock\Z")
+_NO_REF = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|^/|[/.]\Z|(?:^|/)\.|\.lock(?:/|\Z)")
 _MAIL = re.compile(r"[^\s@<>(),;:\"\[\]\\]{1,64}@[^\s@<>(),;:\"\[\]\\]{1,255}\Z")
 _SKIP = re.compile(
     r"\[(?:skip ci|ci skip|no ci|skip actions|actions skip|skip leeroy|leeroy skip)\]"

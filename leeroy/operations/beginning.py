@@ -20,7 +20,7 @@ from leeroy.pipelines import Pipeline
 from leeroy.views import find
 
 _COMMIT = re.compile(r"[0-9a-f]{7,64}")
-_NO_REF = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|^[-/]|[/.]\Z")
+_NO_REF = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|^[-/]|[/.]\Z|(?:^|/)\.|\.lock(?:/|\Z)")
 
 
 def enter(

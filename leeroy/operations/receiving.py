@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 
 from leeroy.context import Context
 from leeroy.db import builds, house, remotes
+from leeroy.db.house import Taken
 from leeroy.model import Build, Delivery, Pull, Push, State, Turn
 from leeroy.operations import arriving, common
 from leeroy.operations.arriving import Found
@@ -26,61 +27,89 @@ def receive(
     The builds of one webhook delivery, or the reason why it starts none.
 
     A delivery that was seen before gives the same builds again, and makes
-    none; nor does one that tells again what another event has told.
+    none; nor does one that tells again what another event has told.  Who has
+    seen it is a pipeline: one event has one id in every webhook (GitHub), and
+    each of them may be for other pipelines.  None is told of another's builds.
     """
     seen = house.delivery(conn, delivery.forge, delivery.id)
-    if seen is not None:
-        return seen[0], "seen before"
-    made: list[int] = []
-    there: list[int] = []
+    if seen is not None and not all(seen.seen_by(one.name) for one in pipelines):
+        seen = house.delivery(conn, delivery.forge, delivery.id, lock=True)
+    names = [one.name for one in pipelines]
+    if seen is not None and all(map(seen.seen_by, names)):
+        return _answered(seen, names), "seen before"
     reasons: list[str] = [] if delivery.ignored is None else [delivery.ignored]
+    earlier: list[tuple[str, Taken]] = []
     if delivery.about is not None:
         house.alone(conn, delivery.about)
-        there = _told_before(conn, delivery)
+        earlier = house.deliveries_about(conn, delivery.forge, delivery.about)
+    answers = {} if seen is None else dict(seen.answers or {})
+    made: list[int] = []
+    # By name, so that two deliveries take turns at the same pull requests in the same order.
+    for pipeline in sorted(pipelines, key=lambda one: one.name):
+        if pipeline.name in answers:
+            continue
+        there = _told_before(earlier, delivery.event, pipeline.name)
+        found: list[int | str | Found] = []
         if there:
             reasons.append("another event has told of it before")
-    # By name, so that two deliveries take turns at the same pull requests in the same order.
-    for pipeline in () if there else sorted(pipelines, key=lambda one: one.name):
-        found: list[int | str | Found] = [
-            *(_push(conn, context, delivery, pipeline, push) for push in delivery.pushes),
-            *(_pull(conn, context, delivery, pipeline, pull) for pull in delivery.pulls),
-        ]
-        made += [one for one in found if isinstance(one, int)]
+        else:
+            found = [
+                *(_push(conn, context, delivery, pipeline, push) for push in delivery.pushes),
+                *(_pull(conn, context, delivery, pipeline, pull) for pull in delivery.pulls),
+            ]
+        mine = [one for one in found if isinstance(one, int)]
         there += [one.build for one in found if isinstance(one, Found) and one.build is not None]
         reasons += [
             one.reason if isinstance(one, Found) else one
             for one in found
             if not isinstance(one, int)
         ]
+        made += mine
+        answers[pipeline.name] = list(dict.fromkeys([*mine, *there]))
     text = None
     if not made:
         text = "; ".join(dict.fromkeys(reasons)) or "nothing was pushed"
-    numbers = list(dict.fromkeys([*made, *there]))
-    house.add_delivery(
-        conn,
-        delivery.forge,
-        delivery.id,
-        context.clock.now(),
-        numbers,
-        text,
-        event=delivery.event,
-        about=delivery.about,
-    )
-    return numbers, text
+    every = list(dict.fromkeys(number for numbers in answers.values() for number in numbers))
+    if seen is None:
+        taken = Taken(every, text, answers)
+        house.add_delivery(
+            conn,
+            delivery.forge,
+            delivery.id,
+            context.clock.now(),
+            taken,
+            event=delivery.event,
+            about=delivery.about,
+        )
+    else:
+        taken = Taken(every, text if seen.reason is not None else None, answers)
+        house.change_delivery(conn, delivery.forge, delivery.id, taken)
+    return _answered(taken, names), text
 
 
-def _told_before(conn: Connection, delivery: Delivery) -> list[int]:
+def _answered(taken: Taken, names: Sequence[str]) -> list[int]:
+    """The builds that the pipelines of those names have of a delivery."""
+    if taken.answers is None:
+        return taken.builds
+    mine = taken.answers
+    return [number for name in sorted(names) for number in mine.get(name, ())]
+
+
+def _told_before(earlier: Sequence[tuple[str, Taken]], event: str, pipeline: str) -> list[int]:
     """
-    The builds that another event's delivery of the same thing has made.
+    The builds that another event's delivery of the same thing has made for the pipeline.
 
     The n-th delivery of one event belongs to the n-th of the other: a tag that
     is deleted and pushed once more is built once more.
     """
-    assert delivery.about is not None
-    earlier = house.deliveries_about(conn, delivery.forge, delivery.about)
-    mine = sum(event == delivery.event for event, _ in earlier)
-    made = list(dict.fromkeys(tuple(ids) for _, ids in earlier if ids))
-    return list(made[mine]) if mine < len(made) else []
+    mine = 0
+    made: dict[tuple[int, ...], None] = {}
+    for other, taken in earlier:
+        if taken.seen_by(pipeline):
+            mine += other == event
+            if ids := tuple(_answered(taken, [pipeline])):
+                made[ids] = None
+    return list(list(made)[mine]) if mine < len(made) else []
 
 
 def _push(

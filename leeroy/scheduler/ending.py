@@ -14,6 +14,7 @@ from leeroy.advance import advance
 from leeroy.context import Context
 from leeroy.db import artifacts, builds, deploys, logs, reports, steps
 from leeroy.model import Build, Move, Stage, State, Step, StepState
+from leeroy.notify.words import one_line
 from leeroy.operations.resolving import resolved
 from leeroy.runner.runner import Run
 from leeroy.scheduler import starting
@@ -104,10 +105,19 @@ def _ended(conn: Connection, context: Context, build: Build, step: Step, end: En
         state = StepState.cancelled
     else:
         state = StepState.failed
+    if state is StepState.failed and step.stage is Stage.checkout and not values.get("signal"):
+        # Its last words say what is wrong, and with whose part; its number says neither.
+        values["reason"] = values.get("reason") or _last_line(conn, step)
     steps.change(conn, step.id, state=state, **values)
     if state is StepState.passed and end.kept:
         artifacts.keep(conn, build.id, end.kept)
     return replace(step, state=state, **values)
+
+
+def _last_line(conn: Connection, step: Step) -> str | None:
+    rows = logs.tail(conn, step.id, 4096).decode("utf-8", "replace").splitlines()
+    said = [line for line in (one_line(row, 300) for row in rows) if line]
+    return said[-1] if said else None
 
 
 def _move(conn: Connection, context: Context, build: Build, move: Move, **options: Any) -> Build:

@@ -16,7 +16,8 @@ from sqlalchemy import Connection
 
 from leeroy.db import logs, steps
 from leeroy.db.engine import Database
-from leeroy.errors import LeeroyError
+from leeroy.errors import LeeroyError, NotFound
+from leeroy.model import StepState
 from leeroy.runner.masking import Masker
 from leeroy.runner.runner import Runner, Spec
 from leeroy.scheduler.acts import Packed
@@ -110,10 +111,28 @@ class Follower:
                 try:
                     with stream.lock:
                         self._follow(stream)
+                except NotFound as exc:
+                    if self._is_over(stream):
+                        self.forget(stream.run_id)
+                    else:
+                        log.warning("the log of run %s waits: %s", stream.run_id, exc)
                 except LeeroyError as exc:
                     log.warning("the log of run %s waits: %s", stream.run_id, exc)
                 except Exception:
                     log.exception("the log of run %s cannot be followed", stream.run_id)
+
+    def _is_over(self, stream: _Stream) -> bool:
+        """
+        Whether the run's end is recorded; then its folder is rightly gone.
+
+        It was taken up from a picture in which it still ran.
+        """
+        try:
+            step = self._database.read(lambda conn: steps.get(conn, stream.step_id))
+        except LeeroyError:
+            return False
+        running = step is not None and step.state is StepState.running
+        return not (running and step is not None and step.run_id == stream.run_id)
 
     def _follow(self, stream: _Stream) -> None:
         more = True

@@ -24,18 +24,13 @@ from sqlalchemy import Connection
 
 from leeroy import guard
 from leeroy.context import Context
-from leeroy.db import builds, house
+from leeroy.db import house
 from leeroy.db.engine import Database
-from leeroy.errors import LeeroyError, Overtaken, Unavailable
+from leeroy.errors import LeeroyError, NotFound, Overtaken, Unavailable
 from leeroy.model import Build
 from leeroy.runner.runner import Run, Runner
 from leeroy.scheduler import ending, keeping, recovering, starting, waiting
-from leeroy.scheduler.acts import (
-    Act,
-    End,
-    Launch,
-    Stop,
-)
+from leeroy.scheduler.acts import Act, End, Launch, Stop
 from leeroy.scheduler.doing import Doer
 from leeroy.scheduler.finding import Finder, later
 from leeroy.scheduler.following import Follower
@@ -100,6 +95,7 @@ class Scheduler:
         self._last_turn = self._seen = self._context.clock.monotonic()
         self._meant_s = 0.0
         self._blind = False
+        self._pending = 0
         self._asleep_s = _asleep()
         self._offset_s = self._offset()
 
@@ -161,6 +157,9 @@ class Scheduler:
                 continue
             try:
                 self._follower.follow(self._runner.spec(step.run_id), step.id, stored)
+            except NotFound:  # forgotten since: whoever looks at its end sees what was recorded
+                self._ended.append(step.run_id)
+                continue
             except LeeroyError:
                 log.exception("the log of run %s cannot be followed", step.run_id)
             if build.stop_at is not None:
@@ -189,6 +188,7 @@ class Scheduler:
             self._wake.clear()
             try:
                 pause = self.turn()
+                self._say_what_was_announced()
                 self._seen = self._context.clock.monotonic()
             except Unavailable as exc:
                 log.warning("the loop waits: %s", exc)
@@ -227,7 +227,7 @@ class Scheduler:
         if self._ended:
             return 0.0
         now = self._context.clock.now()
-        due, next_at = self._database.read(partial(_due, now=now))
+        due, next_at = self._database.read(partial(waiting.due, now=now))
         if self._look_at(due, room) or self._ends or self._ended:
             return 0.0
         return self._pause(next_at)
@@ -347,8 +347,8 @@ class Scheduler:
         slept = asleep - self._asleep_s
         if self._blind or max(slept, mono - self._last_turn - AWAY_S) > 1.0:
             away = slept + mono - self._seen
-            log.warning("nothing was watched for %.0f s: pending deploys are announced again", away)
-            self._database.transact(lambda conn: builds.rouse(conn, self._context.clock.now()))
+            now = self._context.clock.now()
+            self._pending = self._database.transact(partial(recovering.rouse, now=now))
             if self._blind:
                 self._take_up()
             self._blind = False
@@ -366,6 +366,12 @@ class Scheduler:
         self._offset_s = offset
         self._last_turn, self._asleep_s = mono, asleep
 
+    def _say_what_was_announced(self) -> None:
+        """Once it is done: a disk that stays full would have it said with each attempt."""
+        pending, self._pending = self._pending, 0
+        if pending:
+            log.warning("%s", recovering.announced(pending, self._away_s))
+
     def _offset(self) -> float:
         """How far the wall clock is ahead of the clock that counts sleep and is never set."""
         return self._context.clock.now().timestamp() - time.clock_gettime(time.CLOCK_BOOTTIME)
@@ -378,14 +384,6 @@ class Scheduler:
     def _add(self, end: End) -> None:
         self._ends.append(end)
         self._wake.set()
-
-
-def _due(conn: Connection, now: datetime) -> tuple[list[Build], datetime | None]:
-    """What is due, and when the next one is, in one picture; most often nothing is."""
-    next_at = builds.next_due(conn)
-    if next_at is None or next_at > now:
-        return [], next_at
-    return builds.due(conn, now, waiting.LOOKED_AT), next_at
 
 
 def boot_id() -> str:

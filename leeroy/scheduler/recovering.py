@@ -86,3 +86,15 @@ def late(conn: Connection, context: Context, build_id: int, step: Step, result: 
     how = Move.resolve_done if good else Move.resolve_failed
     reason = f"its end was found on {context.host_name}"
     resolved(conn, context, build, how, actor=context.scheduler, reason=reason)
+
+
+def rouse(conn: Connection, now: datetime) -> int:
+    """Have all that waits looked at, as at a start; returns how many deploys are pending."""
+    builds.rouse(conn, now)
+    return builds.counts(conn).get(State.deploy_pending, 0)
+
+
+def announced(pending: int, away_s: float) -> str:
+    """What is said when *pending* deploys were announced again."""
+    what = "deploy is" if pending == 1 else "deploys are"
+    return f"nothing was watched for {away_s:.0f} s: {pending} pending {what} announced again"

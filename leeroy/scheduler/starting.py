@@ -18,43 +18,40 @@ from leeroy.scheduler import specs
 from leeroy.scheduler.acts import Act, Launch, run_id
 
 _LOOK_AT = 50
-"""So many queued builds are looked at when the first few may not start."""
+"""So many queued builds are looked at together when the first few may not start."""
 CHECKOUT = "checkout"
 
 
 def pick(conn: Connection, context: Context) -> list[Act]:
-    """Start as many queued builds as there are free slots, the oldest first."""
+    """Start as many queued builds as there are free slots, the oldest that may start first."""
     taken = builds.slots_taken(conn, context.host_id)
     free = [slot for slot in range(1, context.config.slots + 1) if slot not in taken]
-    if not free:
-        return []
-    wanted = len(free)
-    acts, seen = _start_some(conn, context, free, wanted)
-    if free and seen == wanted:
-        more, _ = _start_some(conn, context, free, _LOOK_AT)
-        acts += more
+    acts: list[Act] = []
+    full: set[str] = set()  # pipelines of which as many builds run as may
+    limit, after = len(free), 0
+    while free:
+        queued = builds.queued(conn, limit, after=after, but=full)
+        for build in queued:
+            if free and _may_start(conn, build, full):
+                acts += start(conn, context, build, free.pop(0))
+        if len(queued) < limit:
+            break
+        limit, after = _LOOK_AT, queued[-1].id
     return acts
 
 
-def _start_some(
-    conn: Connection, context: Context, free: list[int], limit: int
-) -> tuple[list[Act], int]:
-    """Start what may start of the oldest queued builds; also how many were looked at."""
-    acts: list[Act] = []
-    queued = builds.queued(conn, limit)
-    for build in queued:
-        if not free:
-            break
-        if build.fork and build.approved_by is None:
-            continue
-        try:
-            pipeline = onward.pipeline_of(build)
-        except ConfigError:
-            continue  # `why` says it
-        if pipeline.at_once and builds.running_of(conn, build.pipeline) >= pipeline.at_once:
-            continue
-        acts += start(conn, context, build, free.pop(0))
-    return acts, len(queued)
+def _may_start(conn: Connection, build: Build, full: set[str]) -> bool:
+    """Whether a queued build needs nothing but a slot; notes pipelines that are at their limit."""
+    if build.pipeline in full:
+        return False
+    try:
+        at_once = onward.pipeline_of(build).at_once
+    except ConfigError:
+        return False  # `why` says it
+    if at_once and builds.running_of(conn, build.pipeline) >= at_once:
+        full.add(build.pipeline)
+        return False
+    return True
 
 
 def start(conn: Connection, context: Context, build: Build, slot: int) -> list[Act]:

@@ -45,6 +45,14 @@ class Watching:
     cleared: frozenset[int]
 
 
+def due(conn: Connection, now: datetime) -> tuple[list[Build], datetime | None]:
+    """What is due, and when the next one is, in one picture; most often nothing is."""
+    next_at = builds.next_due(conn)
+    if next_at is None or next_at > now:
+        return [], next_at
+    return builds.due(conn, now, LOOKED_AT), next_at
+
+
 def look(conn: Connection, context: Context, build_id: int, watching: Watching) -> list[Act]:
     """What is due for one build."""
     build = builds.get(conn, build_id, lock=True)

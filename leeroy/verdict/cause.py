@@ -18,8 +18,8 @@ class Cause:
     """
     One sentence, and whose fault it was.
 
-    `fault`: nobody, script, settings, person, host, leeroy, newer build, or
-    open (nobody knows yet).
+    `fault`: nobody, script, repository, settings, person, host, leeroy, newer
+    build, or open (nobody knows yet).
     """
 
     fault: str
@@ -79,20 +79,30 @@ def _failed(last: Event, steps: Sequence[Step], notes: Sequence[Note]) -> Cause:
     told = step.reason or ""
     if told.startswith("cannot start"):
         return Cause("settings", f"{what} was not run: {told}")
+    fault = "script" if step.stage is not Stage.checkout else _of_checkout(step)
     if told == "timeout":
         limit = "its timeout" if step.stage is not Stage.verify else "verify_within"
-        return Cause("script", f"{what} took longer than {limit}")
+        return Cause(fault, f"{what} took longer than {limit}")
     if told == "stopped":
         return Cause("leeroy", f"Leeroy's fault: {what} was stopped, and nobody asked for it")
     if told:
-        return Cause("script", f"{what} failed: {told}")
+        return Cause(fault, f"{what} failed: {told}")
     if step.signal is not None:
         return Cause(
-            "script",
+            fault,
             f"{what} was killed by signal {step.signal}, which Leeroy did not send"
             + ("; the kernel does that when memory runs out" if step.signal == 9 else ""),
         )
-    return Cause("script", f"{what} failed (exit {step.exit_code})")
+    return Cause(fault, f"{what} failed (exit {step.exit_code})")
+
+
+def _of_checkout(step: Step) -> str:
+    """Whose part a checkout failed for; no script of anybody's ran in it."""
+    told = step.reason or ""
+    # How the sentences of runner/checkout end that are about this machine.
+    if step.signal is not None or told.endswith(("make room on this disk", "room and rights?")):
+        return "host"
+    return "settings" if told.endswith("install it") else "repository"
 
 
 def named(step: Step) -> str:

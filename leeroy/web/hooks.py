@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from leeroy.errors import ConfigError, LeeroyError, NotFound, Unavailable
-from leeroy.hooks import FORGES, meant
+from leeroy.hooks import FORGES, admits, meant
 from leeroy.operations import receiving
 from leeroy.pipelines import Pipeline
 from leeroy.web.access import Unknown, Visitor
@@ -39,11 +39,19 @@ async def deliver(site: Site, request: Request, visitor: Visitor) -> Response:
     body = await _body(request)
     headers = {key.lower(): value for key, value in request.headers.items()}
     now = site.context.clock.now()
-    signed = [
-        pipeline
-        for pipeline in site.pipelines().values()
-        if forge.verify(_secrets(site, pipeline), headers, body, now)
-    ]
+    signed: list[Pipeline] = []
+    elsewhere: list[Pipeline] = []
+    for pipeline in site.pipelines().values():
+        secrets = _secrets(site, pipeline)
+        if forge.verify(secrets, headers, body, now):
+            here = admits(name, pipeline.forge, secrets)
+            (signed if here else elsewhere).append(pipeline)
+    if not signed and elsewhere:
+        door = elsewhere[0].forge or "gitlab"
+        raise Unknown(
+            f"the pipelines with this secret take no deliveries at /hooks/{name}; deliver them to "
+            f'/hooks/{door}, or set forge = "{name}" in the pipeline'
+        )
     if not signed:
         raise Unknown(
             "no pipeline's secret made this signature; is the secret in the webhook's settings "

@@ -15,6 +15,7 @@ from sqlalchemy.exc import DBAPIError
 from leeroy.db import builds, house, logs, schema, steps
 from leeroy.db.engine import Database
 from leeroy.db.engines import postgres_engine, sqlite_engine
+from leeroy.db.house import Taken
 from leeroy.model import Move, Stage, State
 from tests.db import story
 
@@ -37,8 +38,10 @@ def _life(conn: sa.Connection) -> None:
     logs.add(conn, number, 0, 3, logs.pack(b"ok\n"))
     story.make(conn, story.push(conn, branch="work"), Move.cancel, actor="ada", reason="no")
     story.push(conn, tag="v1", branch=None)
-    house.add_delivery(conn, "github", "d-1", story.START, [deploying.id], None)
-    house.add_delivery(conn, "gitlab", "d-2", story.START, [], "nothing was pushed")
+    taken = Taken([deploying.id], None, {"shop": [deploying.id]})
+    house.add_delivery(conn, "github", "d-1", story.START, taken)
+    taken = Taken([], "nothing was pushed", {})
+    house.add_delivery(conn, "gitlab", "d-2", story.START, taken)
     house.add_token(conn, "ada", "operator", "5" * 64, story.START)
     house.set_setting(conn, "stop_key", "00ff")
     house.note(conn, story.START, "ada", "freeze", "shop/production", None)

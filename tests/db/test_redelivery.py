@@ -18,6 +18,7 @@ from leeroy.catchup.again import Redeliveries
 from leeroy.config import load
 from leeroy.db import house, remotes
 from leeroy.db.engine import Database
+from leeroy.db.house import Taken
 from leeroy.errors import NotAllowed
 from leeroy.model import Clock, utc_now
 from leeroy.pipelines import Pipeline, parse
@@ -83,7 +84,7 @@ def test_what_is_new_and_still_true(home: House) -> None:
     stored = home.fail(2)
     work = partial(
         house.add_delivery,
-        forge="github", delivery_id=stored, now=utc_now(), builds=[1], reason=None,
+        forge="github", delivery_id=stored, now=utc_now(), taken=Taken([1], None, {"shop": [1]}),
     )  # fmt: skip
     home.database.transact(work)
     home.fail(3)

@@ -89,6 +89,34 @@ def test_an_older_build_does_not_speak_for_a_commit(database: Database) -> None:
     assert [] == database.read(lambda conn: reports.of(conn, old.id))
 
 
+def test_a_fork_never_speaks_for_a_commit_of_ours(database: Database) -> None:
+    """A stranger may push our commit to a fork; what that build does is no news of ours."""
+    ours = a_build(database)
+    theirs = a_build(database, pull_request=7, fork=True)
+    started(database, theirs)
+    [found] = database.read(lambda conn: reports.of(conn, ours.id))
+    assert ("leeroy/shop", 1) == (found.context, found.seq)
+    assert ["comment"] == [
+        one.kind for one in database.read(lambda conn: reports.of(conn, theirs.id))
+    ]
+    again = started(database, ours)
+    [found] = database.read(lambda conn: reports.of(conn, ours.id))
+    assert again.version == found.seq
+
+
+def test_a_fork_speaks_for_its_own_commit_until_it_is_ours(database: Database) -> None:
+    theirs = a_build(database, pull_request=7, fork=True)
+    started(database, theirs)
+    found = database.read(lambda conn: reports.of(conn, theirs.id))
+    assert [("status", 2), ("comment", 2)] == [(one.kind, one.seq) for one in found]
+    newer = a_build(database, pull_request=7, fork=True)
+    assert 2 == len(database.read(lambda conn: reports.of(conn, newer.id)))
+    ours = a_build(database)
+    started(database, newer)
+    [status] = database.read(lambda conn: reports.of(conn, ours.id))
+    assert "status" == status.kind
+
+
 def test_one_at_a_time_and_nobody_elses(database: Database) -> None:
     """A claimed row is nobody else's until its claim is old; one that died may have made it."""
     build = a_build(database, pull_request=7)

@@ -97,6 +97,27 @@ def gitea_push(repo: Repo, ref: str, commit: str) -> dict[str, Any]:
     }
 
 
+def test_no_secret_opens_another_forges_door(leeroy: Leeroy) -> None:
+    """What signs at one forge's address is not believed at another's, nor shown instead."""
+    leeroy.env["SIGN"] = SIGNING
+    repo = leeroy.shop()
+    file = leeroy.folder / "pipelines" / "shop.toml"
+    text = file.read_text()
+    both = 'secret = ["env:SHOP_HOOK", "env:SIGN"]'
+    commit = repo.git("rev-parse", "main")
+    told = push_payload(repo, commit, "main")
+    file.write_text('forge = "gitlab"\n' + text.replace('secret = "env:SHOP_HOOK"', both))
+    leeroy.start()
+    status, answer = deliver(leeroy, "github", told, "push")
+    assert 401 == status and "/hooks/gitlab" in answer["error"]
+    assert 401 == deliver(leeroy, "gitlab", gitlab_push(repo, commit), "Push Hook")[0]
+    file.write_text('forge = "github"\n' + text)
+    leeroy.restart()
+    status, answer = deliver(leeroy, "gitlab", gitlab_push(repo, commit), "Push Hook")
+    assert 401 == status and "/hooks/github" in answer["error"]
+    assert 202 == deliver(leeroy, "github", told, "push")[0]
+
+
 def pull(repo: Repo, action: str, commit: str, **more: Any) -> dict[str, Any]:
     """GitHub's delivery of pull request 7 from a fork."""
     fork = {"id": 8, "full_name": "mallory/shop", "clone_url": "https://github.com/mallory/shop"}

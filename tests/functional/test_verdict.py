@@ -130,3 +130,24 @@ def test_an_interrupted_deploy_is_nobodys_script(leeroy: Leeroy) -> None:
     assert ["crash"] == [line["said"] for line in kinds(found, "started")]
     assert [] == leeroy.ask("replay")["differences"]
     go(leeroy, "deploy")
+
+
+def test_a_repository_that_is_not_there(leeroy: Leeroy) -> None:
+    """A checkout runs no script of anybody's: the repository is named, and what git said of it."""
+    leeroy.pipeline(
+        'repository = "/nope/none.git"\nuntested = true\n[[test]]\nname = "unit"\nrun = "true"\n'
+    )
+    leeroy.start()
+    build = leeroy.ask("trigger", name="shop", branch="main", commit="a" * 40)["id"]
+    assert "failed" == leeroy.until_over(build)
+    found = verdict(leeroy, build)
+    said = "there is no git repository at /nope/none.git on this machine; is the path right?"
+    assert ("repository", f"the checkout failed: {said}") == (found["fault"], found["cause"])
+    assert f"checkout: {said}" in leeroy.ask("why", id=build)["why"]
+    assert chain_holds(leeroy, build)
+
+
+def chain_holds(leeroy: Leeroy, build: int) -> bool:
+    saved = leeroy.folder / "saved"
+    saved.write_text(leeroy.cli("verdict", str(build)).stdout)
+    return leeroy.cli("verdict", "--verify", str(saved)).returncode == 0

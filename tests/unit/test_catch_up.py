@@ -52,6 +52,31 @@ def test_without_poll_it_is_asked_once_until_something_happens() -> None:
     assert {} == plan.turns
 
 
+def test_a_new_pipeline_of_a_known_repository_is_seen_soon() -> None:
+    """Else the first sight is left to the next start, and swallows what was pushed until then."""
+    plan = Schedule()
+    plan.set([pipeline("a")], 0.0)
+    assert 1 == ask(plan, 0.0)
+    plan.set([pipeline("a"), pipeline("b")], 100.0)
+    assert 1 == ask(plan, 100.0)
+    plan.set([pipeline("a"), pipeline("b")], 200.0)
+    assert plan.next_at() is None
+    plan.set([pipeline("b")], 300.0)
+    plan.set([pipeline("a", poll="1m"), pipeline("b")], 400.0)
+    assert 1 == ask(plan, 400.0), "one that came back may have missed something"
+
+
+def test_a_new_pipeline_is_not_forgotten_while_its_repository_is_asked() -> None:
+    """The question under way knows nothing of it."""
+    plan = Schedule()
+    plan.set([pipeline("a")], 0.0)
+    (key,) = plan.due(0.0)
+    plan.set([pipeline("a"), pipeline("b")], 1.0)
+    plan.set([pipeline("a"), pipeline("b")], 1.5)
+    plan.done(key, 0.0, 2.0, well=True)
+    assert [key] == plan.due(2.0)
+
+
 @pytest.mark.parametrize(("poll", "pauses"), [("off", [5, 10, 20]), ("1m", [60, 120, 240])])
 def test_pauses_grow_while_it_fails(poll: str, pauses: list[float]) -> None:
     """And start anew once it answers, or when everything is asked again."""

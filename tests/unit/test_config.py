@@ -60,6 +60,23 @@ def test_the_environment_wins_and_paths_are_relative_to_the_file(tmp_path: Path)
         ('database = "mysql://root:pw@x/y"', 'must be "sqlite:///var/leeroy.db"'),
         ('max_artifacts = "0B"', "leeroy.toml:1: max_artifacts: must be more than nothing"),
         ('keep = "3w"', "leeroy.toml:1: keep: '3w' is no length of time"),
+        ('data = ""', "leeroy.toml:1: data: is empty; write a value, or remove the line"),
+        ('pipelines = " "', "leeroy.toml:1: pipelines: is empty"),
+        ('env_file = ""', "leeroy.toml:1: env_file: is empty"),
+        ('mail = ""', "leeroy.toml:1: mail: is empty"),
+        ('database = "sqlite:///"', 'database: must be "sqlite:///var/leeroy.db"'),
+        ('trusted_proxies = ["x"]', "trusted_proxies: 'x' is no address and no network; write"),
+        ('trusted_proxies = ["10.0.0.1/8"]', "trusted_proxies: '10.0.0.1/8' is no address"),
+        ('url = "http://a b"', "leeroy.toml:1: url: 'http://a b' is no address"),
+        ('url = "http://a:x"', "leeroy.toml:1: url: 'http://a:x' is no address"),
+        ('url = "http://a/?b"', "leeroy.toml:1: url: 'http://a/?b' is no address"),
+        ('listen = "999.1.1.1:80"', "listen: '999.1.1.1:80' is no address and port"),
+        ('listen = "[1:2]:80"', "listen: '[1:2]:80' is no address and port"),
+        ('listen = "a/b:80"', "listen: 'a/b:80' is no address and port"),
+        ('keep = "999999999d"', "keep: '999999999d' is longer than a hundred years"),
+        ('stale_after = "-1h"', "stale_after: '-1h' is no length of time"),
+        ('min_free = "-1GB"', "min_free: '-1GB' is no size"),
+        ('max_log = "999999999TB"', "max_log: '999999999TB' is more than any disk holds"),
         ("[executors.box]\nwrp = 1", "did you mean 'wrap'?"),
         ('pipeline = "x"', "did you mean 'pipelines'?"),
         ('[env]\nGIT_DIR = "x"', "leeroy.toml:2: env.GIT_DIR: GIT_DIR may not be set"),
@@ -71,6 +88,14 @@ def test_a_mistake_is_named(tmp_path: Path, text: str, said: str) -> None:
         config.load(str(write(tmp_path, text)), {})
     assert said in str(caught.value)
     assert "pw" not in str(caught.value)
+
+
+def test_whose_forwarded_headers_count(tmp_path: Path) -> None:
+    """Addresses, networks, and everybody; what a server listens on may be a name."""
+    text = 'trusted_proxies = ["127.0.0.1", "fd00::/8", "*"]\nlisten = "localhost:80"'
+    found = config.load(str(write(tmp_path, text)), {})
+    assert ("127.0.0.1", "fd00::/8", "*") == found.trusted_proxies
+    assert "localhost" == found.host
 
 
 def test_a_named_file_that_is_not_there(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from leeroy.errors import Invalid, LeeroyError, NotAllowed, NotFound
 from leeroy.forges import FORGES, bitbucket, datacenter, github, gitlab, place
 from leeroy.forges.place import Place
 from leeroy.forges.talk import Answer, DeadToken, Later, Request, converse, refusal
-from leeroy.forges.values import Comment, Deployment, Status, Word
+from leeroy.forges.values import Comment, Deployment, Hook, Status, Word
 from leeroy.reporting import comment
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -26,6 +26,9 @@ SHA = "1" * 40
 def answer(status: int, value: Any = None, **headers: str) -> Answer:
     named = {key.replace("_", "-"): text for key, text in headers.items()}
     return Answer(status=status, headers=named, body=json.dumps(value).encode(), at=NOON)
+
+
+MADE = {"id": 1, "uuid": "{1}", "key": "leeroy/shop"}
 
 
 def replies(*answers: Answer) -> tuple[Callable[[Request], Answer], list[Request]]:
@@ -148,7 +151,7 @@ def test_any_json_of_an_error_is_read(value: Any) -> None:
 def test_every_word_has_one_on_each_forge(forge: str, word: Word) -> None:
     """And a sentence of any length fits."""
     where = Place(forge, "https://x.example/api", "acme/shop")
-    carry, asked = replies(answer(201))
+    carry, asked = replies(answer(201, MADE))
     converse(FORGES[forge].status(where, status(word, text="x" * 500)), carry)
     [request] = asked
     assert request.body is not None
@@ -167,6 +170,29 @@ def test_gitlab_is_told_what_it_knows() -> None:
     assert "main" == (asked[0].body or {})["ref"]
     with pytest.raises(Invalid):
         converse(gitlab.status(where, status()), replies(answer(400, {"message": "no"}))[0])
+
+
+PAGE = Answer(
+    status=200, headers={"content-type": "text/html"}, body=b"<html>Log in</html>", at=NOON
+)
+
+
+@pytest.mark.parametrize("forge", sorted(FORGES))
+def test_not_every_answer_is_a_forges(forge: str) -> None:
+    """The page of a login, or a list, made nothing: it is tried again, and said."""
+    where = Place(forge, "https://x.example/api", "acme/shop")
+    strange = [PAGE] if forge == "datacenter" else [PAGE, answer(200, []), answer(200, {"a": 1})]
+    for one in strange:  # Data Center answers a status with nothing at all
+        with pytest.raises(Later, match="is no answer of that API"):
+            converse(FORGES[forge].status(where, status()), replies(one)[0])
+    hook = Hook(url="https://ci.example/hooks/x", secret="s")
+    for one in (PAGE, answer(201, []), answer(201, {"a": 1})):
+        with pytest.raises(Later, match="is no answer of that API"):
+            converse(FORGES[forge].register(where, hook), replies(answer(200, []), one)[0])
+    with pytest.raises(Later, match="is no answer of that API"):
+        converse(FORGES[forge].register(where, hook), replies(PAGE)[0])
+    made = converse(FORGES[forge].register(where, hook), replies(answer(200), answer(201, MADE))[0])
+    assert made.new and made.id
 
 
 def test_bitbucket_keys_have_forty_characters_at_most() -> None:

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from leeroy.hooks import FORGES, BadPayload
+from leeroy.hooks import FORGES, BadPayload, payload
 from leeroy.hooks.github import parse
 from leeroy.hooks.github import verify as verify_any
 from leeroy.model import Delivery, Push
@@ -240,6 +240,14 @@ def test_a_long_message_is_cut() -> None:
     (push,) = read(a_push(head_commit=head(message="x" * 1_000_000))).pushes
 
     assert 100_000 == len(push.message or "")
+
+
+@pytest.mark.parametrize("name", ["a/.b", ".a", "a.lock/b", "a.lock", "a..b", "a//b", "a b", "a."])
+def test_a_name_that_git_refuses_is_refused(name: str) -> None:
+    """As git-check-ref-format(1) says, for every part between slashes."""
+    with pytest.raises(payload.BadPayload, match="no name that git gives"):
+        payload.name(name, "ref")
+    assert "a.b/c.locks" == payload.name("a.b/c.locks", "ref")
 
 
 def test_branch_names_are_data() -> None:
