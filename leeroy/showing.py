@@ -76,7 +76,13 @@ def short(build: dict[str, Any]) -> str:
     message = one_line((build["message"] or "").partition("\n")[0], 60)
     where = f" → {build['environment']}" if build["environment"] else ""
     parts = [f"{build['id']:>5}", state(build["state"], 14), f"{build['pipeline']}{where}"]
-    return "  ".join([*parts, one_line(ref, 40), commit, message]).rstrip()
+    if (number := build["pull_request"]) is not None:
+        ref = f"{one_line(ref, 40)} (pull request {number})"
+    line = "  ".join([*parts, one_line(ref, 70), commit, message]).rstrip()
+    if number is not None and build["state"] == "queued" and build["waiting_for"]:
+        # A fork's waits for a person: whoever looks at the list is the one to know.
+        line += f"\n{'':>7}waits: {one_line(build['waiting_for'], 300)}"
+    return line
 
 
 def whole(build: dict[str, Any]) -> str:
@@ -87,18 +93,19 @@ def whole(build: dict[str, Any]) -> str:
     if build["stop_requested"] and not build["finished_at"]:
         lines.append("  somebody asked to stop it")
     for label, key in (("commit", "commit"), ("branch", "branch"), ("tag", "tag"),
+                       ("pull request", "pull_request"),
                        ("author", "author"), ("repository", "repository"), ("host", "host"),
                        ("environment", "environment")):  # fmt: skip
         if build[key]:
-            lines.append(f"  {label:<12}{one_line(str(build[key]), 200)}")
+            lines.append(f"  {label:<13}{one_line(str(build[key]), 200)}")
     if build["message"]:
-        lines.append(f"  {'message':<12}{one_line(build['message'].partition(chr(10))[0], 100)}")
+        lines.append(f"  {'message':<13}{one_line(build['message'].partition(chr(10))[0], 100)}")
     if build["source"]:
         lines.append(f"  {build['trigger']} of build {build['source']}")
     for label, key in (("accepted", "created_at"), ("started", "started_at"),
                        ("finished", "finished_at"), ("deploys at", "deploy_at")):  # fmt: skip
         if build[key]:
-            lines.append(f"  {label:<12}{when(build[key])}")
+            lines.append(f"  {label:<13}{when(build[key])}")
     for step in build["steps"]:
         name = step["stage"] if step["name"] == step["stage"] else f"{step['stage']} {step['name']}"
         end = ""

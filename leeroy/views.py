@@ -161,7 +161,11 @@ def why(conn: Connection, context: Context, build: Build) -> str:
 
 def _queued(conn: Connection, context: Context, build: Build) -> str:
     if build.fork and build.approved_by is None:
-        return f"a person must let a fork's code run: `leeroy approve {build.id}`"
+        whose = build.head_repository or "a repository that is gone"
+        return (
+            f"a person must let a fork's code run: `leeroy approve {build.id}` "
+            f"(pull request {build.pull_request} of {whose})"
+        )
     unseen = _unseen(conn, context)
     if unseen is not None:
         return unseen

@@ -163,7 +163,10 @@ def refusal(request: Request, answer: Answer) -> LeeroyError:
     if status in (408, 429) or status >= 500 or (status == 403 and _limited(answer)):
         return Later(sentence, retry_at(answer))
     if status == 401:
-        return DeadToken(sentence)
+        remedy = (
+            f"; it takes a token that is known and has {request.needs}" if request.needs else ""
+        )
+        return DeadToken(f"{sentence}{remedy}")
     if status == 403:
         remedy = f"; the token needs {request.needs}" if request.needs else ""
         return NotAllowed(f"{sentence}{remedy}")

@@ -260,6 +260,9 @@ def test_a_fork_waits_runs_without_secrets_and_never_deploys(either: Leeroy) -> 
 
     status, answer = deliver(leeroy, "github", pull(repo, "opened", one), "pull_request")
     assert 202 == status, answer
+    for seen in (leeroy.cli("list").stdout, leeroy.cli("show", str(answer["builds"][0])).stdout):
+        assert "pull request" in seen and "let a fork's code run" in seen
+        assert "pull request 7 of https://github.com/mallory/shop" in seen
     (first,) = answer["builds"]
     build = leeroy.build(first)
     assert ("queued", 7, one) == (build["state"], build["pull_request"], build["commit"])

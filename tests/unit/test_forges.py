@@ -195,6 +195,23 @@ def test_not_every_answer_is_a_forges(forge: str) -> None:
     assert made.new and made.id
 
 
+@pytest.mark.parametrize("status", [401, 403])
+@pytest.mark.parametrize("forge", sorted(FORGES))
+def test_who_may_not_make_a_webhook_is_told_what_it_takes(forge: str, status: int) -> None:
+    where = Place(forge, "https://x.example/api", "acme/shop")
+    hook = Hook(url="https://ci.example/hooks/x", secret="s")
+    with pytest.raises(NotAllowed) as found:
+        converse(FORGES[forge].register(where, hook), replies(answer(status))[0])
+    right = {
+        "github": "Webhooks: write",
+        "gitlab": "scope api",
+        "bitbucket": "scope webhook",
+        "datacenter": "REPO_ADMIN",
+        "gitea": "write:repository",
+    }[forge]
+    assert right in str(found.value)
+
+
 def test_bitbucket_keys_have_forty_characters_at_most() -> None:
     """The text where it fits, else its SHA-1, which has exactly forty."""
     assert "leeroy/shop" == bitbucket.key("leeroy/shop")
