@@ -1,4 +1,4 @@
-"""A client reads the database of a full disk, with a server and without; it changes nothing there."""
+"""A client reads the database of a full disk, with a server and without."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def fill(disk: Path) -> None:
 
 
 def test_what_is_there_can_be_read(leeroy: Leeroy, full: Path) -> None:
-    """`list` and `show` answer; `cancel` says that there is no room, and is no 'done'."""
+    """`list` and `show` answer, whether the index of SQLite's log is there or not."""
     leeroy.settings |= {"data": str(full / "var"), "min_free": "1kB"}
     leeroy.pipeline('[[test]]\nname = "unit"\nrun = "sleep 60"\n')
     leeroy.start()
@@ -53,6 +53,3 @@ def test_what_is_there_can_be_read(leeroy: Leeroy, full: Path) -> None:
         [found] = json.loads(leeroy.cli("list", "--json").stdout)
         assert (build, "building") == (found["id"], found["state"])
         assert leeroy.cli("show", str(build)).returncode == 0
-    refused = leeroy.cli("cancel", str(build), check=False)
-    assert 5 == refused.returncode, refused
-    assert "does not answer" in refused.stderr
