@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.parts import missing
-from tests.servers import Leeroy
+from tests.servers import Leeroy, end_runs
 
 
 @pytest.fixture
@@ -25,6 +25,7 @@ def full(tmp_path: Path) -> Iterator[Path]:
     if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
         missing("the right to mount a tmpfs")
     yield where
+    end_runs(where)
     subprocess.run(["umount", "-l", where], check=False)
 
 
