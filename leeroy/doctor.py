@@ -53,7 +53,7 @@ def examine(path: str | None, environ: Mapping[str, str], clock: Clock) -> list[
     context = make(config, clock, environ, new=False)
     room = context.short_of_room()
     found.append(Line(room is None, room or f"there is room on the disk of {config.data}"))
-    database = Database(config.database)
+    database = Database(config.database, even_full=True)
     try:
         found += database.read(lambda conn: _database(conn, context, database.label))
     finally:

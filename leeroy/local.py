@@ -6,6 +6,7 @@ With or without a running server; a server that runs notices the commit.
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import os
 from functools import partial
@@ -25,7 +26,8 @@ class Local:
     """
     The configured database; `label` names it in messages.
 
-    Never makes a database: a client that did would hide a wrong setting.
+    Where it cannot be written (a full disk) it is still read.  Never makes a
+    database: a client that did would hide a wrong setting.
 
     Raises (from every method):
         Unavailable: There is none, it does not answer, or its schema is another's.
@@ -43,11 +45,21 @@ class Local:
                 )
         schema.ensure(url, migrate=False)
         self.context = context.make(config, clock, os.environ, new=False)
-        self.database = Database(url, journal=self.context.journal)
-        guard.beat(self.database, self.context)
+        self.database = Database(url, journal=self.context.journal, even_full=True)
         self.label = self.database.label
-        found = shelf.look(config.pipelines)
+        self._arrived = False
+        # On a full disk what is there can still be read; what changes it says why it cannot.
+        with contextlib.suppress(Unavailable):
+            self._arrive()
+
+    def _arrive(self) -> None:
+        """What a server does at its start: compare the database, and take up the pipelines."""
+        if self._arrived:
+            return
+        guard.beat(self.database, self.context)
+        found = shelf.look(self.context.config.pipelines)
         self.database.transact(partial(shelf.sync, context=self.context, found=found))
+        self._arrived = True
 
     def call(self, name: str, /, **arguments: Any) -> Any:
         """One call of `leeroy.calls`; what it changes is committed when this returns."""
@@ -55,6 +67,7 @@ class Local:
         work = partial(operations.DO[name], context=self.context, actor=person(), **given)
         if CALLS[name].method == "GET":
             return self.database.read(work)
+        self._arrive()
         return self.database.transact(work)
 
     def log(self, build_id: int, step: str | None, cursor: str) -> tuple[bytes, str, bool]:

@@ -35,6 +35,7 @@ from leeroy.db import disk, schema
 from leeroy.db.engine import Database
 from leeroy.db.remotes import REMOTES
 from leeroy.errors import LeeroyError, Unavailable
+from leeroy.footing import Footing, Gone
 from leeroy.model import Clock
 from leeroy.notify.sender import Sender
 from leeroy.pipelines import Pipeline
@@ -50,8 +51,9 @@ log = logging.getLogger("leeroy")
 _SWITCH_S = 0.0005
 """A build's way leads over several threads: under load each would wait 5 ms for its turn."""
 
+LOCK = "serve.lock"
 LOOK_S = 0.5
-"""How often the folder of pipelines is looked at."""
+"""How often the folder of pipelines is looked at, and whether that of the data is still there."""
 _ALIVE_S = 20.0
 _PR_SET_DUMPABLE = 4
 
@@ -90,7 +92,7 @@ def _keep_to_ourselves() -> None:
 @contextlib.contextmanager
 def _alone(data: Path) -> Iterator[IO[str]]:
     """One server for each data folder: its runs, and a SQLite file, are its own."""
-    with (data / "serve.lock").open("a+", encoding="ascii") as lock:
+    with (data / LOCK).open("a+", encoding="ascii") as lock:
         _take(lock, str(data), "stop it first")
         yield lock
 
@@ -130,6 +132,7 @@ class _Server:
         self._context = context.make(settings, clock, os.environ, new=True)
         self._pipelines: Mapping[str, Pipeline] = {}
         self._last_turn = clock.monotonic()
+        self._footing = Footing(settings.data / LOCK, settings.data / "runs")
         self._failed: Exception | None = None
         self._closing = threading.Event()
         self._stop: asyncio.Event | None = None
@@ -143,6 +146,7 @@ class _Server:
     def run(self) -> int:
         runner = Runner(self._config.data, self._on_end)
         runner.start()
+        self._footing.keep()
         try:
             listening = _listen(self._config.host, self._config.port)
             if self._config.port == 0 and self._config.url == config.ANY_PORT_URL:
@@ -188,13 +192,17 @@ class _Server:
         finally:
             database.close()
         if self._failed is not None:
-            log.error("stopped, for a write may or may not be on the disk: %s", self._failed)
+            doubt = "a write may or may not be on the disk"
+            why = "the data are gone" if isinstance(self._failed, Gone) else doubt
+            log.error("stopped, for %s: %s", why, self._failed)
             return 1
         return 0
 
     async def _online(self, database: Database, listening: socket.socket, key: bytes) -> None:
         self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
+        if self._failed is not None:
+            self._stop.set()
         outbox = letters.DatabaseOutbox(database, self._context, key)
         await outbox.release()
         self._sender = Sender(outbox, letters.resolver(self._context), self._clock)
@@ -229,7 +237,7 @@ class _Server:
         sending = asyncio.create_task(self._sender.run())
         alarmed = asyncio.create_task(self._alarms.run())
         watching = threading.Thread(
-            target=self._watch_pipelines, args=(database,), name="pipelines", daemon=True
+            target=self._watch_folders, args=(database,), name="folders", daemon=True
         )
         watching.start()
         # without its own signal handlers: they would swallow ours
@@ -285,6 +293,7 @@ class _Server:
 
     def _on_broken(self, error: Exception) -> None:
         self._failed = error
+        log.error("nothing is taken any more, and the server stops: %s", error)
         if self._loop is not None and self._stop is not None:
             with contextlib.suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(self._stop.set)
@@ -312,9 +321,13 @@ class _Server:
         if self._catch_up is not None:
             self._catch_up.wake()
 
-    def _watch_pipelines(self, database: Database) -> None:
+    def _watch_folders(self, database: Database) -> None:
         seen = shelf.stamp(self._config.pipelines)
         while not self._closing.wait(LOOK_S):
+            lost = self._footing.lost()
+            if lost is not None:
+                database.give_up(lost)
+                return
             now = shelf.stamp(self._config.pipelines)
             if now == seen:
                 continue

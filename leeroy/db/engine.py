@@ -39,8 +39,10 @@ class Database:
     `on_commit(touched)` is called from a database thread after each commit
     that made something due, and with {"builds", "outbox"} when another process
     wrote.  `on_broken(error)` is called once when a write may or may not have
-    reached the disk: the process must stop then, and read the rows anew.
+    reached the disk, or when the file is gone (`Gone`): the process must stop
+    then, and read the rows anew.
     `journal` is told of each commit to SQLite before anybody is answered.
+    `even_full`: a SQLite file is read also where its disk has no room (see `sqlite_engine`).
 
     Raises (from every method):
         Unavailable: The database does not answer, or cannot store; nothing was promised.
@@ -53,6 +55,7 @@ class Database:
         on_broken: Callable[[Exception], None] | None = None,
         writers: int = 4,
         journal: Journal | None = None,
+        even_full: bool = False,
     ) -> None:
         self.journal = journal
         self.url = sa.make_url(url)
@@ -65,7 +68,7 @@ class Database:
         """Why the last piece of work could not be stored; None when it was."""
         self._closing = False
         if self.is_sqlite:
-            self._reading = sqlite_engine(self.url, "BEGIN")
+            self._reading = sqlite_engine(self.url, "BEGIN", even_full=even_full)
             self._writer: SqliteWriter | None = SqliteWriter(self)
             self._pool: ThreadPoolExecutor | None = None
         else:
@@ -98,6 +101,8 @@ class Database:
 
     def read(self, work: Work[T]) -> T:
         """Run *work* on one consistent picture, in the caller's thread, beside any writer."""
+        if self.broken:
+            raise self.unavailable(self.broken)
         try:
             with self._reading.connect() as conn, conn.begin():
                 return work(conn)
@@ -110,6 +115,13 @@ class Database:
             self._writer.listening = True
         else:
             self._listener = Listener(self)
+
+    def give_up(self, error: Exception) -> None:
+        """From now on nothing is read or stored; `on_broken` is told why, once."""
+        if self.broken is None:
+            self.broken = error
+            if self.on_broken is not None:
+                self.on_broken(error)
 
     def close(self) -> None:
         """Commit what was submitted, then let go of every connection."""

@@ -58,7 +58,7 @@ def ensure(url: str, *, migrate: bool) -> bool:
     """
     parsed = sa.make_url(url)
     is_sqlite = parsed.get_backend_name() == "sqlite"
-    engine = _engine(parsed, is_sqlite)
+    engine = _engine(parsed, is_sqlite, migrate=migrate)
     try:
         with engine.connect() as conn:
             found = revision(conn)
@@ -82,8 +82,12 @@ def ensure(url: str, *, migrate: bool) -> bool:
         engine.dispose()
 
 
-def _engine(url: sa.URL, is_sqlite: bool) -> Engine:
-    return sqlite_engine(url, "BEGIN IMMEDIATE") if is_sqlite else postgres_engine(url, 1)
+def _engine(url: sa.URL, is_sqlite: bool, *, migrate: bool) -> Engine:
+    if not is_sqlite:
+        return postgres_engine(url, 1)
+    if not migrate:
+        return sqlite_engine(url, "BEGIN", even_full=True)
+    return sqlite_engine(url, "BEGIN IMMEDIATE")
 
 
 def _differs(name: str, found: str | None) -> str:

@@ -16,6 +16,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from leeroy.db.engines import driver, sqlite_engine
 from leeroy.db.lineage import BUMP
+from leeroy.footing import Footing, Gone
 
 if TYPE_CHECKING:
     from leeroy.db.engine import Database
@@ -56,6 +57,8 @@ class SqliteWriter:
         self._queue: queue.SimpleQueue[Sequence[Job] | None] = queue.SimpleQueue()
         self._engine = sqlite_engine(database.url, "BEGIN IMMEDIATE")
         self._conn: Connection | None = None
+        self._file = Footing(str(database.url.database))
+        self._wal = Footing(f"{database.url.database}-wal")
         self._version: int | None = None
         self._noted: Any = None
         self._committing = False
@@ -101,8 +104,12 @@ class SqliteWriter:
     def _look(self) -> None:
         """Whether another process committed since the last look (`PRAGMA data_version`)."""
         try:
+            self._stand()
             conn = self._open()
             version = driver(conn).execute("PRAGMA data_version").fetchone()[0]
+        except Gone as exc:
+            self._database.give_up(exc)
+            return
         except Exception:
             self._drop()
             return
@@ -112,8 +119,27 @@ class SqliteWriter:
 
     def _open(self) -> Connection:
         if self._conn is None:
+            self._stand()  # SQLite would make an empty file where there is none
             self._conn = self._engine.connect()
+            if not self._file.kept:
+                self._file.keep()
+            self._wal.keep()
         return self._conn
+
+    def _stand(self) -> None:
+        """Raise Gone where the database's file, or its log, is no longer the one that is open."""
+        lost = self._lost()
+        if lost is not None:
+            raise lost
+
+    def _lost(self) -> Gone | None:
+        lost = self._file.lost()
+        if lost is None and self._conn is not None:
+            # SQLite removes its log with the last connection only, and ours is open.
+            lost = self._wal.lost()
+            if not self._wal.kept:
+                self._wal.keep()
+        return lost
 
     def _drop(self) -> None:
         conn, self._conn = self._conn, None
@@ -129,6 +155,7 @@ class SqliteWriter:
             return
         try:
             touched, answers = self._commit(jobs)
+            self._stand()
         except IntegrityError as exc:
             # A constraint that only the COMMIT checks: find out whose it was.
             if len(jobs) == 1:
@@ -138,14 +165,19 @@ class SqliteWriter:
                 self._write([job])
             return
         except Exception as exc:
+            lost = self._lost()
             self._drop()
+            if lost is not None:
+                # What was committed went into a file that nobody will find again.
+                self._noted = None
+                self._database.give_up(lost)
+                self._fail(jobs, lost)
+                return
             orig = getattr(exc, "orig", exc)
             why = str(getattr(orig, "sqlite_errorname", ""))
             if self._committing and why.startswith(_AMBIGUOUS):
                 # Only a fresh start, which reads what the disk has, can tell.
-                self._database.broken = exc
-                if self._database.on_broken is not None:
-                    self._database.on_broken(exc)
+                self._database.give_up(exc)
             self._database.trouble = exc
             self._fail(jobs, exc)
             return
