@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import sqlite3
+import time
 from urllib.parse import urlencode
 
 import pytest
@@ -149,6 +151,25 @@ def test_what_strangers_write_is_inert(leeroy: Leeroy) -> None:
         assert b"<img src=x" not in page
         assert b"\x1b" not in page
         assert "\u202e".encode() not in page
+
+
+def test_a_hook_is_answered_while_the_database_is_locked(leeroy: Leeroy) -> None:
+    """Before its sender gives up; what is stored after all is the redelivery's answer."""
+    repo = leeroy.shop()
+    leeroy.start()
+    [file] = leeroy.folder.glob("**/leeroy.db")
+    other = sqlite3.connect(file, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    began = time.monotonic()
+    status, answer = leeroy.hook(repo, delivery="slow")
+    took = time.monotonic() - began
+    other.execute("ROLLBACK")
+    other.close()
+    assert 503 == status and took < 10, f"{status} {answer} after {took:.1f} s"
+    status, answer = leeroy.hook(repo, delivery="slow")
+    assert status in (200, 202) and 1 == len(answer["builds"])
+    assert answer["builds"] == leeroy.hook(repo, delivery="slow")[1]["builds"]
+    assert 1 == len(leeroy.ask("list"))
 
 
 def test_hooks_meet_what_is_wrong(leeroy: Leeroy) -> None:
