@@ -25,7 +25,7 @@ from leeroy.web.state import Site
 Answer: TypeAlias = tuple[list[int], str | None]
 
 LARGEST = 25 << 20
-ANSWER_S = 7.0
+ANSWER_S = 4.5
 """GitHub, GitLab and Bitbucket wait 10 s for an answer, Gitea 5 s."""
 
 
@@ -93,7 +93,7 @@ async def _stored(future: Future[Answer]) -> Answer:
         return await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(future)), ANSWER_S)
     except TimeoutError as exc:
         raise Unavailable(
-            f"the database has not stored it within {ANSWER_S:.0f} s and may do so later; "
+            f"the database has not stored it within {ANSWER_S:g} s and may do so later; "
             "deliver it again: nothing is built twice"
         ) from exc
 
