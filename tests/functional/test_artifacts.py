@@ -59,7 +59,7 @@ def test_what_was_tested_is_listed_fetched_and_put_back(either: Leeroy) -> None:
     assert (200, str(len(data)), b"") == (status, headers["content-length"], text)
     assert 200 == leeroy.http("GET", f"/api/v1/builds/{build}/artifacts", token=viewer)[0]
     for path in (place, where + "notes"):
-        assert 303 == leeroy.http("GET", path)[0], "nobody without a token"
+        assert 401 == leeroy.http("GET", path)[0], "nobody without a token"
     assert 401 == leeroy.http("GET", f"/api/v1/builds/{build}/artifacts")[0]
     page = leeroy.http("GET", f"/builds/{build}", token=viewer)[2].decode()
     assert f'href="{where}{quote(NAME)}"' in page
