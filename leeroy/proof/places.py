@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from datetime import timedelta
 
 from leeroy.model import HOLDING, Build, Event, Move, Stage, State
 from leeroy.proof.history import History, Violation
+
+WAITED = timedelta(seconds=0.5)
+"""
+A transaction that waits for another's lock may have the earlier time by so much.
+
+Only times are left where a stop was told to nobody: it came so soon after the
+announcement of its build that this was not sent yet, and was dropped.
+"""
 
 
 def alone(history: History) -> Iterator[Violation]:
@@ -125,7 +134,10 @@ def _gave_way(
     for left in history.rows.events[build.id]:
         if left.move is Move.supersede and left.at == event.at:
             return True
+        if left.move is not Move.cancel:
+            continue
         before = told.get((build.id, left.seq))
-        if left.move is Move.cancel and number is not None and before is not None:
+        if number is not None and before is not None:
             return before < number
+        return left.at - event.at <= WAITED
     return False

@@ -185,15 +185,20 @@ def second_gives_way(story: History, late: timedelta) -> History:
     return events(story, 2, change)
 
 
-def second_is_cancelled(story: History, *, before: bool) -> History:
-    """The second build waited, and a person cancelled it around the announcement of the third."""
+def second_is_cancelled(
+    story: History, *, before: bool | None, late: timedelta = timedelta(microseconds=1)
+) -> History:
+    """
+    The second build waited, and a person cancelled it around the announcement of the third.
 
+    *before*: whether its notice has the smaller number; None: nobody was told.
+    """
     third = next(e for e in story.rows.events[3] if e.to_state is State.deploy_pending)
 
     def change(found: list[Any]) -> list[Any]:
         kept = found[: [e.move for e in found].index(Move.deploy)]
-        # By the clock it was after it, by a hair, in both stories.
-        at = third.at + timedelta(microseconds=1)
+        # By the clock it was after it, by a hair at least.
+        at = third.at + late
         gone = {"move": Move.cancel, "to_state": State.cancelled, "at": at}
         return [*kept, replace(kept[-1], seq=kept[-1].seq + 1, **gone)]
 
@@ -203,7 +208,7 @@ def second_is_cancelled(story: History, *, before: bool) -> History:
     number = first - 1 if before else first + 1
     told = replace(story.rows.notices[0], id=number, build_id=2, seq=last.seq)
     mine = [n for n in story.rows.notices if (n.build_id, n.seq) != (2, last.seq)]
-    return rows(changed, notices=[*mine, told])
+    return rows(changed, notices=mine if before is None else [*mine, told])
 
 
 def told_just_before(story: History) -> History:
@@ -275,6 +280,8 @@ BAD: dict[str, tuple[str, Callable[[History], History]]] = {
     "two that wait": ("D3", both_wait),
     "it gives way too late": ("D3", lambda s: second_gives_way(s, timedelta(milliseconds=1))),
     "it is cancelled too late": ("D3", lambda s: second_is_cancelled(s, before=False)),
+    "it is cancelled too late, in silence": (
+        "D3", lambda s: second_is_cancelled(s, before=None, late=timedelta(seconds=1))),
     "a deploy twice": ("E1", lambda s: more(s, Stage.deploy, run="1-1-x", attempt=2)),
     "an attempt twice": ("E1", lambda s: more(s, Stage.test, run="1-1-x")),
     "a run without a row": ("E1", lambda s: step(s, Stage.deploy, run_id="1-1-x")),
@@ -323,9 +330,12 @@ def test_who_gives_way_at_that_moment_breaks_no_rule(story: History) -> None:
     assert [] == [v for number, check in RULES if number == "D3" for v in check(good)]
 
 
-def test_who_was_cancelled_before_that_moment_breaks_no_rule(story: History) -> None:
-    """Whatever the clocks say: its notice has the smaller number."""
-    good = second_is_cancelled(story, before=True)
+@pytest.mark.parametrize("before", [True, None], ids=["told", "in silence"])
+def test_who_was_cancelled_before_that_moment_breaks_no_rule(
+    story: History, before: bool | None
+) -> None:
+    """Whatever the clocks say: its notice has the smaller number, or there is none."""
+    good = second_is_cancelled(story, before=before)
     assert [] == [v for number, check in RULES if number == "D3" for v in check(good)]
 
 
