@@ -42,6 +42,7 @@ class Postgres:
         folder.mkdir(mode=0o700)
         self._as_user: list[str] = []
         if os.getuid() == 0:  # PostgreSQL refuses to run as root
+            programs()  # first of all: without them there is no such user either
             shutil.chown(folder, "postgres", "postgres")
             self._as_user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
         subprocess.run(
