@@ -111,6 +111,7 @@ class SqliteWriter:
             self._database.give_up(exc)
             return
         except Exception:
+            # Only a look: the next piece of work opens it anew, and tells what is wrong.
             self._drop()
             return
         seen, self._version = self._version, version
