@@ -25,7 +25,7 @@ class DatabaseAlarms:
         self._who = context.host_id
 
     async def _write(self, work: Callable[[Connection], None]) -> None:
-        await asyncio.wrap_future(self._database.submit(work))
+        await self._database.ask(work)
 
     async def release(self) -> None:
         """What a sender of this host had claimed when it died may be sent."""
@@ -43,7 +43,7 @@ class DatabaseAlarms:
         def work(conn: Connection) -> list[Alarm]:
             return alarms.claim(conn, now, limit, self._who, busy)
 
-        found = await asyncio.wrap_future(self._database.submit(work))
+        found = await self._database.ask(work)
         return [AlarmLetter(alarm, self._context.config.url) for alarm in found]
 
     async def accepted(self, notice_id: int, recipient: str) -> None:

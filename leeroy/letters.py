@@ -73,7 +73,7 @@ class DatabaseOutbox:
         self._unsure = False
 
     async def _write(self, work: Callable[[Connection], T]) -> T:
-        return await asyncio.wrap_future(self._database.submit(work))
+        return await self._database.ask(work)
 
     async def release(self) -> None:
         """What a sender of this host had claimed when it died may be sent."""

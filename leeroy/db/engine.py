@@ -10,8 +10,10 @@ a rollback, so it must not touch anything but the database.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
@@ -20,7 +22,8 @@ from sqlalchemy.exc import TimeoutError as NoConnection
 
 from leeroy.db.engines import label, postgres_engine, sqlite_engine
 from leeroy.db.listener import Listener
-from leeroy.db.writer import SqliteWriter, T, Work, answer, refuse
+from leeroy.db.replies import Job, Reply, T, Work, settle
+from leeroy.db.writer import SqliteWriter
 from leeroy.errors import Unavailable
 from leeroy.journal import Journal
 
@@ -67,6 +70,7 @@ class Database:
         self.trouble: Exception | None = None
         """Why the last piece of work could not be stored; None when it was."""
         self._closing = False
+        self._asked: dict[asyncio.AbstractEventLoop, list[Job]] = {}
         if self.is_sqlite:
             self._reading = sqlite_engine(self.url, "BEGIN", even_full=even_full)
             self._writer: SqliteWriter | None = SqliteWriter(self)
@@ -84,16 +88,38 @@ class Database:
     def submit_all(self, works: Sequence[Work[T]]) -> list[Future[T]]:
         """Run each in a writing transaction (SQLite: savepoints in one)."""
         jobs: list[tuple[Work[T], Future[T]]] = [(work, Future()) for work in works]
+        self._put(jobs)
+        return [future for _, future in jobs]
+
+    def ask(self, work: Work[T]) -> asyncio.Future[T]:
+        """
+        What `submit` does, for a coroutine.
+
+        All that is asked in one turn of the event loop is submitted together,
+        so that it shares a commit, and is answered together.
+        """
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[T] = loop.create_future()
+        asked = self._asked.get(loop)
+        if asked is None:
+            asked = self._asked[loop] = []
+            loop.call_soon(self._put_asked, loop)
+        asked.append((work, future))
+        return future
+
+    def _put_asked(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._put(self._asked.pop(loop))
+
+    def _put(self, jobs: Sequence[Job]) -> None:
         if self.broken or self._closing:
-            for _, future in jobs:
-                refuse(future, self.unavailable(self.broken))
+            error = self.unavailable(self.broken)
+            settle([(reply, None, error) for _, reply in jobs])
         elif self._writer is not None:
             self._writer.put(jobs)
         else:
             assert self._pool is not None
-            for work, future in jobs:
-                self._pool.submit(self._run_postgres, work, future)
-        return [future for _, future in jobs]
+            for work, reply in jobs:
+                self._pool.submit(self._run_postgres, work, reply)
 
     def transact(self, work: Work[T]) -> T:
         """Run *work* in a writing transaction and wait for its commit."""
@@ -135,7 +161,7 @@ class Database:
             self._pool.shutdown()
         self._reading.dispose()
 
-    def _run_postgres(self, work: Work[T], future: Future[T]) -> None:
+    def _run_postgres(self, work: Work[Any], reply: Reply) -> None:
         for attempt in (1, 2, 3):
             try:
                 with self._reading.connect() as conn:
@@ -154,17 +180,17 @@ class Database:
                 fail = exc if isinstance(exc, IntegrityError) else self.unavailable(exc)
                 if fail is not exc:
                     self.trouble = exc
-                refuse(future, fail)
+                settle([(reply, None, fail)])
                 return
             except NoConnection as exc:
                 self.trouble = exc
-                refuse(future, self.unavailable(exc))
+                settle([(reply, None, self.unavailable(exc))])
                 return
             except BaseException as exc:
-                refuse(future, exc)
+                settle([(reply, None, exc)])
                 return
         self.trouble = None
-        answer(future, value)
+        settle([(reply, value, None)])
         self.tell(touched)
 
     def tell(self, touched: frozenset[str]) -> None:

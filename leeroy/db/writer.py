@@ -7,26 +7,21 @@ import logging
 import queue
 import sqlite3
 import threading
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future, InvalidStateError
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from leeroy.db.engines import driver, sqlite_engine
 from leeroy.db.lineage import BUMP
+from leeroy.db.replies import Job, Work, settle
 from leeroy.footing import Footing, Gone
 
 if TYPE_CHECKING:
     from leeroy.db.engine import Database
 
 log = logging.getLogger(__name__)
-
-T = TypeVar("T")
-Work = Callable[[Connection], T]
-"""A piece of work: a function of an open connection, which may be run once more."""
-Job = tuple[Work[Any], "Future[Any]"]
 
 GATHER = 64
 """At most so many pieces of work share one commit."""
@@ -35,18 +30,6 @@ POLL_S = 0.5
 """How often an idle SQLite writer looks whether another process wrote."""
 _AMBIGUOUS = ("SQLITE_IOERR", "SQLITE_CORRUPT", "SQLITE_NOTADB")
 """Of a COMMIT: it may or may not have landed.  Before it, nothing was stored or promised."""
-
-
-def answer(future: Future[Any], value: Any) -> None:
-    """Tell whoever asked; it may have given up meanwhile (a server that stops): that is nothing."""
-    with contextlib.suppress(InvalidStateError):
-        future.set_result(value)
-
-
-def refuse(future: Future[Any], error: BaseException) -> None:
-    """Tell whoever asked that it was not done."""
-    with contextlib.suppress(InvalidStateError):
-        future.set_exception(error)
 
 
 class SqliteWriter:
@@ -152,7 +135,7 @@ class SqliteWriter:
 
     def _write(self, jobs: list[Job]) -> None:
         if self._database.broken is not None:
-            self._fail(jobs, self._database.broken)
+            self._refuse(jobs, self._database.broken)
             return
         try:
             touched, answers = self._commit(jobs)
@@ -160,7 +143,7 @@ class SqliteWriter:
         except IntegrityError as exc:
             # A constraint that only the COMMIT checks: find out whose it was.
             if len(jobs) == 1:
-                refuse(jobs[0][1], exc)
+                self._fail(jobs, exc)
                 return
             for job in jobs:
                 self._write([job])
@@ -172,7 +155,7 @@ class SqliteWriter:
                 # What was committed went into a file that nobody will find again.
                 self._noted = None
                 self._database.give_up(lost)
-                self._fail(jobs, lost)
+                self._refuse(jobs, lost)
                 return
             orig = getattr(exc, "orig", exc)
             why = str(getattr(orig, "sqlite_errorname", ""))
@@ -180,15 +163,11 @@ class SqliteWriter:
                 # Only a fresh start, which reads what the disk has, can tell.
                 self._database.give_up(exc)
             self._database.trouble = exc
-            self._fail(jobs, exc)
+            self._refuse(jobs, exc)
             return
         self._database.trouble = None
         self._journal()
-        for (_, future), (value, error) in zip(jobs, answers, strict=True):
-            if error is not None:
-                refuse(future, error)
-            else:
-                answer(future, value)
+        settle([(reply, *found) for (_, reply), found in zip(jobs, answers, strict=True)])
         self._database.tell(touched)
 
     def _journal(self) -> None:
@@ -202,9 +181,12 @@ class SqliteWriter:
         except OSError:
             log.exception("the journal cannot be written; a restored database may go unnoticed")
 
-    def _fail(self, jobs: list[Job], cause: Exception) -> None:
-        for _, future in jobs:
-            refuse(future, self._database.unavailable(cause))
+    def _refuse(self, jobs: list[Job], cause: Exception) -> None:
+        self._fail(jobs, self._database.unavailable(cause))
+
+    @staticmethod
+    def _fail(jobs: list[Job], error: Exception) -> None:
+        settle([(reply, None, error) for _, reply in jobs])
 
     def _commit(self, jobs: list[Job]) -> tuple[frozenset[str], list[tuple[Any, Exception | None]]]:
         self._committing = False

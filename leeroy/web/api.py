@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from functools import partial
 from typing import Any
@@ -31,7 +30,7 @@ async def answer(site: Site, request: Request, visitor: Visitor, call: Call) -> 
     if call.method == "GET":
         found = await run_in_threadpool(site.database.read, work)
     else:
-        found = await asyncio.wrap_future(site.database.submit(work))
+        found = await site.database.ask(work)
         if call.name.startswith("token_"):
             site.forget_tokens()
     return JSONResponse(found, status_code=call.status)

@@ -8,7 +8,6 @@ forge sends it again, and never 4xx for a fault of ours.
 from __future__ import annotations
 
 import asyncio
-from concurrent.futures import Future
 from functools import partial
 from typing import TypeAlias
 
@@ -71,7 +70,7 @@ async def deliver(site: Site, request: Request, visitor: Visitor) -> Response:
         return JSONResponse({"builds": [], "reason": text})
     work = partial(receiving.receive, context=site.context, delivery=delivery, pipelines=chosen)
     try:
-        made, reason = await _stored(site.database.submit(work))
+        made, reason = await _stored(site.database.ask(work))
     except Unavailable:
         site.missed()  # not every forge sends it again
         raise
@@ -82,7 +81,7 @@ async def deliver(site: Site, request: Request, visitor: Visitor) -> Response:
     return JSONResponse({"builds": made}, status_code=202)
 
 
-async def _stored(future: Future[Answer]) -> Answer:
+async def _stored(future: asyncio.Future[Answer]) -> Answer:
     """
     What became of a delivery, unless that takes too long.
 
@@ -90,7 +89,8 @@ async def _stored(future: Future[Answer]) -> Answer:
     it again is answered the same builds, and none is made twice.
     """
     try:
-        return await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(future)), ANSWER_S)
+        async with asyncio.timeout(ANSWER_S):
+            return await future
     except TimeoutError as exc:
         raise Unavailable(
             f"the database has not stored it within {ANSWER_S:g} s and may do so later; "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from functools import partial
 from typing import Any
@@ -176,7 +175,7 @@ async def act(site: Site, request: Request, visitor: Visitor) -> Response:
         )
     work = partial(operations.DO[action], context=site.context, actor=visitor.name, **arguments)
     try:
-        found = await asyncio.wrap_future(site.database.submit(work))
+        found = await site.database.ask(work)
     except LeeroyError as exc:
         if exc.status >= 500:
             raise

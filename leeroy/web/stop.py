@@ -7,7 +7,6 @@ link.  The token is the right; nobody logs in.
 
 from __future__ import annotations
 
-import asyncio
 from functools import partial
 from urllib.parse import parse_qs
 
@@ -42,7 +41,7 @@ async def act(site: Site, request: Request, visitor: Visitor) -> Response:
     work = partial(stopping.by_link, context=site.context, right=right, action=action)
     status, answer, wrong = 200, "", False
     try:
-        _, answer = await asyncio.wrap_future(site.database.submit(work))
+        _, answer = await site.database.ask(work)
     except NotPossible as exc:
         status, answer, wrong = exc.status, str(exc), True
     facts = await run_in_threadpool(site.database.read, partial(_facts, site=site, right=right))
