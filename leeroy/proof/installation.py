@@ -14,7 +14,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.client import HTTPConnection
+from http.client import HTTPConnection, HTTPException
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -253,7 +253,7 @@ class Installation:
             answer = connection.getresponse()
             text = answer.read()
             return tuple(json.loads(text)["builds"]) if answer.status in (200, 202) else None
-        except (OSError, ValueError):
+        except (OSError, ValueError, HTTPException):
             return None
         finally:
             connection.close()
