@@ -13,7 +13,7 @@ import pytest
 from leeroy.runner.runner import Run
 from tests.functional.test_runner import Bench
 from tests.injections import injected
-from tests.parts import missing
+from tests.parts import missing, need
 from tests.servers import Leeroy
 from tests.waiting import until
 
@@ -86,6 +86,7 @@ def test_an_error_before_the_commit_is_waited_for(leeroy: Leeroy, call: str, err
 
 def test_a_database_that_cannot_be_read_at_the_start(leeroy: Leeroy) -> None:
     """The server waits for its disk, says so, and needs no second start."""
+    need("strace")  # asked for here already: what waits behind the gate could not be ended
     leeroy.pipeline('[[test]]\nname = "unit"\nrun = "true"\n')
     leeroy.write_settings()
     leeroy.cli("migrate")
