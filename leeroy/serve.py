@@ -192,9 +192,7 @@ class _Server:
         finally:
             database.close()
         if self._failed is not None:
-            doubt = "a write may or may not be on the disk"
-            why = "the data are gone" if isinstance(self._failed, Gone) else doubt
-            log.error("stopped, for %s: %s", why, self._failed)
+            log.error("stopped, for %s: %s", _why(self._failed), self._failed)
             return 1
         return 0
 
@@ -338,6 +336,14 @@ class _Server:
                 log.warning("the pipelines cannot be read anew: %s", exc)
             except Exception:
                 log.exception("the pipelines cannot be read anew")
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, Gone):
+        return "the data are gone"
+    if isinstance(error, schema.Outgrown):
+        return "the database was changed by another version"
+    return "a write may or may not be on the disk"
 
 
 async def _keep_date(web: uvicorn.Server) -> None:

@@ -41,6 +41,17 @@ def revision(conn: Connection) -> str | None:
     return conn.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
 
 
+class Outgrown(Unavailable):
+    """The schema was changed under a server that runs, which cannot know what the new one asks."""
+
+
+def still_ours(conn: Connection, name: str) -> None:
+    """Raise Outgrown where the database *name* no longer has the schema this program needs."""
+    found = conn.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
+    if found != HEAD:
+        raise Outgrown(_differs(name, found))
+
+
 def ensure(url: str, *, migrate: bool) -> bool:
     """
     See to it that the database has the schema this program needs.

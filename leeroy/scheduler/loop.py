@@ -24,7 +24,7 @@ from sqlalchemy import Connection
 
 from leeroy import guard
 from leeroy.context import Context
-from leeroy.db import house
+from leeroy.db import house, schema
 from leeroy.db.engine import Database
 from leeroy.errors import LeeroyError, NotFound, Overtaken, Unavailable
 from leeroy.model import Build
@@ -321,8 +321,12 @@ class Scheduler:
             self._side.submit(self._keep)
 
     def _guard(self) -> None:
+        database = self._database
         try:
-            guard.beat(self._database, self._context)
+            database.read(partial(schema.still_ours, name=database.label))
+            guard.beat(database, self._context)
+        except schema.Outgrown as exc:
+            database.give_up(exc)
         except LeeroyError as exc:
             log.warning("the database cannot be compared with this host's journal: %s", exc)
         except Exception:

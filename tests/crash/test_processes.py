@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
 import threading
+from http.client import HTTPException
 from pathlib import Path
 
 import pytest
@@ -60,6 +62,37 @@ def test_a_newer_database_is_not_served(leeroy: Leeroy) -> None:
     set_revision(url, schema.HEAD)
     leeroy.start()
     assert [] == leeroy.ask("list")
+
+
+def test_a_server_whose_database_is_upgraded(either: Leeroy) -> None:
+    """It takes nothing more, says why and ends; its script runs on, and the right version records it."""
+    repo = either.shop()
+    either.pipeline('[[test]]\nname = "unit"\nrun = "sleep 8; echo over"\n', "slow")
+    either.start()
+    assert either.process is not None
+    server = either.process
+    url = either.settings.get("database", f"sqlite:///{either.folder}/var/leeroy.db")
+    slow = either.ask("trigger", name="slow")["id"]
+    until(lambda: "building" == either.ask("show", id=slow)["state"])
+    set_revision(url, "9999")
+    answered: list[int] = []
+
+    def taken() -> bool:
+        with contextlib.suppress(OSError, HTTPException):
+            answered.append(either.hook(repo, delivery=f"d{len(answered)}")[0])
+        return server.poll() is not None
+
+    until(taken, 30)
+    assert 1 == server.returncode
+    assert {202, 503} >= set(answered)
+    said = either.log.read_text()
+    assert "the database was changed by another version" in said
+    assert f"has schema 9999, newer than this Leeroy's {schema.HEAD}" in said
+    either._gone()
+    set_revision(url, schema.HEAD)
+    either.start()
+    assert "done" == either.until_over(slow)
+    assert "over" in either.cli("log", str(slow)).stdout
 
 
 OLD = "0003"
