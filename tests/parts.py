@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 from typing import NoReturn
 
 import pytest
@@ -22,3 +23,12 @@ def need(program: str) -> str:
     if path is None:
         missing(program)
     return path
+
+
+def need_mounts(*more: str) -> list[str]:
+    """The command before one that is to have mounts of its own (unshare(1), with *more* of it)."""
+    words = [need("unshare"), "-m", *more]
+    tried = subprocess.run([*words, "true"], capture_output=True, text=True, check=False)
+    if tried.returncode != 0:
+        missing(f"the right to have mounts of one's own ({tried.stderr.strip()})")
+    return words

@@ -25,7 +25,9 @@ def _empty(data: Path) -> None:
 
 def _replace(data: Path) -> None:
     """A copy takes its place, as where another disk is mounted over it."""
-    shutil.copytree(data, data.with_name("copy"))
+    # Not the workspaces: one that is over is being removed.
+    left_out = shutil.ignore_patterns("workspaces")
+    shutil.copytree(data, data.with_name("copy"), ignore=left_out)
     data.rename(data.with_name("away"))
     data.with_name("copy").rename(data)
 

@@ -16,7 +16,7 @@ from leeroy.runner import process, wire
 from tests.cgroups import a_group
 from tests.crash.test_server_dies import go, kill_everything, long, pipeline
 from tests.functional.test_runner import alive
-from tests.parts import missing, need
+from tests.parts import missing, need_mounts
 from tests.servers import Leeroy
 from tests.waiting import until
 
@@ -32,7 +32,7 @@ def another_boot(leeroy: Leeroy) -> None:
     boot = leeroy.folder / "boot_id"
     boot.write_text(f"{uuid.uuid4()}\n")
     text = f'mount --bind "{boot}" /proc/sys/kernel/random/boot_id && exec "$@"'
-    leeroy.wrap = [need("unshare"), "-m", "sh", "-c", text, "sh"]
+    leeroy.wrap = [*need_mounts(), "sh", "-c", text, "sh"]
 
 
 @pytest.fixture
@@ -88,7 +88,7 @@ def test_a_pid_that_was_given_away_is_left_alone(tmp_path: Path) -> None:
     if os.geteuid() != 0:
         missing("root, for processes of its own")
     done = subprocess.run(
-        [need("unshare"), "-p", "-f", "--mount-proc", "--kill-child",
+        [*need_mounts("-p", "-f", "--mount-proc", "--kill-child"),
          sys.executable, "-m", "tests.crash.reused_pid", str(tmp_path / "leeroy")],
         cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False, timeout=60,
     )  # fmt: skip

@@ -30,7 +30,7 @@ from leeroy.proof.checker import check
 from leeroy.proof.history import Answer, Taken
 from leeroy.proof.installation import Installation, phone
 from leeroy.proof.people import People
-from tests.parts import missing, need
+from tests.parts import missing, need, need_mounts
 
 TORTURE = os.environ.get("LEEROY_TORTURE") == "1"
 CUTS = 60 if TORTURE else 2
@@ -141,7 +141,7 @@ def end(installation: Installation) -> None:
 @pytest.mark.timeout(1800 if TORTURE else 240)
 def test_any_instant_is_good_enough(disk: Disk, tmp_path: Path) -> None:
     """Cut at random instants of builds and deploys: no promise is broken on what is left."""
-    dice = random.Random()
+    dice, mounts = random.Random(), need_mounts()
     folder = disk.where / "leeroy"
     folder.mkdir()
     cuts = []
@@ -167,7 +167,7 @@ def test_any_instant_is_good_enough(disk: Disk, tmp_path: Path) -> None:
         assert not people.errors
         boot = tmp_path / "boot_id"
         mount = f'mount --bind "{boot}" /proc/sys/kernel/random/boot_id && exec "$@"'
-        there.wrap = [need("unshare"), "-m", "sh", "-c", mount, "sh"]
+        there.wrap = [*mounts, "sh", "-c", mount, "sh"]
         found: list[str] = []
         interrupted = 0
         for number, cut in enumerate(cuts):

@@ -16,8 +16,8 @@ from tests.db.histories.rules import Story
 
 TORTURE = os.environ.get("LEEROY_TORTURE") == "1"
 EVERYDAY = settings(
-    max_examples=300 if TORTURE else 14,
-    stateful_step_count=150 if TORTURE else 80,
+    max_examples=300 if TORTURE else 8,
+    stateful_step_count=150 if TORTURE else 60,
     deadline=None,
     derandomize=not TORTURE,
     phases=[Phase.generate, Phase.shrink] if TORTURE else [Phase.generate],

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.parts import need
 from tests.servers import ROOT, SECRET, Leeroy
 from tests.sinks import json_sink
 from tests.waiting import until
@@ -232,6 +233,7 @@ def test_init_with_a_repository(tmp_path: Path) -> None:
 
 def test_a_plain_repository_delivers_by_its_own_hook(leeroy: Leeroy) -> None:
     """The script of docs/hooks.md, as it stands there; nobody is told of forges."""
+    assert need("curl") and need("openssl")
     repo = leeroy.shop()
     leeroy.start()
     shown = leeroy.cli("hook", "show", "shop")
