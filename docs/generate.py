@@ -10,7 +10,7 @@ import typer
 from leeroy import machine
 from leeroy.cli import upkeep
 from leeroy.cli.app import app
-from leeroy.model import OVER, State
+from leeroy.terms import OVER, State
 
 FOLDER = Path(__file__).resolve().parent
 MADE = "<!-- made by `python -m docs.generate`; change the code instead -->\n\n"

@@ -18,8 +18,9 @@ from sqlalchemy import Connection
 from leeroy import machine, pipelines, subjects
 from leeroy.db import builds, deploys, outbox, reports
 from leeroy.errors import ConfigError, Overtaken
-from leeroy.model import HOLDING, Build, Event, Move, State
+from leeroy.model import Build, Event
 from leeroy.pipelines import Target
+from leeroy.terms import HOLDING, Move, State
 
 _PLACED = frozenset({State.deploy_pending, *HOLDING})
 _LOOKED_AT = frozenset({State.passed, State.deploy_pending, State.interrupted})

@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from leeroy.errors import Invalid
-from leeroy.model import Role
+from leeroy.terms import Role
 
 BASE: Final = "/api/v1"
 

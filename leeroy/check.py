@@ -17,11 +17,11 @@ from leeroy import pipelines, shelf
 from leeroy.catchup.asking import environment
 from leeroy.config import Config, Secrets, env_lines, load
 from leeroy.errors import ConfigError, LeeroyError, Mistake
-from leeroy.model import State
 from leeroy.notify import targets
 from leeroy.notify.compose import is_loopback
 from leeroy.pipelines import Deploy, Pipeline, Target
 from leeroy.runner import checkout
+from leeroy.terms import State
 from leeroy.toml import File
 
 _ONLINE_S = 30.0

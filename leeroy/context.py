@@ -16,9 +16,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from secrets import token_hex
 
+from leeroy.clock import Clock
 from leeroy.config import Config, Secrets
 from leeroy.journal import NAME, Journal
-from leeroy.model import Clock
 from leeroy.pipelines import Target
 
 

@@ -12,12 +12,12 @@ from pathlib import Path
 from sqlalchemy import Connection
 
 from leeroy import check, guard, pushes, replay, shelf, views
+from leeroy.clock import Clock
 from leeroy.config import Config, Secrets, load
 from leeroy.context import Context, host_name, make
 from leeroy.db import alarms, deploys, house, lineage, outbox, reports, schema
 from leeroy.db.engine import Database
 from leeroy.errors import ConfigError, LeeroyError
-from leeroy.model import Clock
 from leeroy.notify import targets
 from leeroy.notify.compose import Message
 from leeroy.notify.courier import Courier

@@ -17,7 +17,8 @@ from sqlalchemy import Connection
 
 from leeroy import pipelines, windows, zones
 from leeroy.db import builds, deploys, outbox
-from leeroy.model import Build, Deploy, Environment, State
+from leeroy.model import Build, Deploy, Environment
+from leeroy.terms import State
 
 UNHEARD_S = 300.0
 """After so long without anybody told, `unheard` says what happens."""

@@ -25,7 +25,7 @@ from leeroy.db.engine import Database
 from leeroy.db.lineage import Lineage, Standing
 from leeroy.errors import ConfigError
 from leeroy.journal import Entry
-from leeroy.model import State
+from leeroy.terms import State
 
 log = logging.getLogger(__name__)
 

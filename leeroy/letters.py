@@ -19,10 +19,11 @@ from leeroy.context import Context
 from leeroy.db import builds, deploys, house, logs, outbox, steps
 from leeroy.db.engine import Database
 from leeroy.errors import ConfigError, Unavailable
-from leeroy.model import Build, Notice, State, Step
+from leeroy.model import Build, Notice, Step
 from leeroy.notify import targets
 from leeroy.notify.compose import News
 from leeroy.notify.letter import Letter
+from leeroy.terms import State
 from leeroy.verdict import gather
 from leeroy.views import failed_step
 

@@ -14,12 +14,12 @@ from typing import Any
 
 from leeroy import context, guard, operations, shelf, views
 from leeroy.calls import CALLS, read
+from leeroy.clock import Clock
 from leeroy.config import Config
 from leeroy.context import host_name
 from leeroy.db import schema
 from leeroy.db.engine import Database
 from leeroy.errors import Unavailable
-from leeroy.model import Clock
 
 
 class Local:

@@ -15,7 +15,7 @@ from typing import Final
 from transitions import Machine
 
 from leeroy.errors import IllegalMove
-from leeroy.model import Move, State
+from leeroy.terms import Move, State
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,9 @@ from leeroy import gates, pipelines
 from leeroy.advance import advance
 from leeroy.db import builds, deploys
 from leeroy.errors import Overtaken
-from leeroy.model import Build, Environment, Move, State
+from leeroy.model import Build, Environment
 from leeroy.pipelines import Target
+from leeroy.terms import Move, State
 
 
 def pipeline_of(build: Build) -> pipelines.Pipeline:

@@ -16,9 +16,9 @@ from types import MappingProxyType
 from leeroy import durations, hours, refs, scripts
 from leeroy.errors import ConfigError, Mistake
 from leeroy.forges import place
-from leeroy.model import Stage, State
 from leeroy.refs import matches
 from leeroy.schedules import Schedule
+from leeroy.terms import Stage, State
 from leeroy.toml import File, Section, close
 from leeroy.windows import Window
 

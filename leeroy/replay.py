@@ -16,7 +16,8 @@ from sqlalchemy import Connection
 
 from leeroy import machine
 from leeroy.db import builds, deploys, steps
-from leeroy.model import HOLDING, Build, Deploy, Event, Move, Stage, State, Step
+from leeroy.model import Build, Deploy, Event, Step
+from leeroy.terms import HOLDING, Move, Stage, State
 
 AT_ONCE = 200
 _OUTCOMES = {

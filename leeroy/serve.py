@@ -30,13 +30,13 @@ import uvicorn
 
 from leeroy import alarms, config, context, guard, letters, shelf, standby
 from leeroy.catchup.loop import CatchUp
+from leeroy.clock import Clock
 from leeroy.config import Config
 from leeroy.db import disk, schema
 from leeroy.db.engine import Database
 from leeroy.db.remotes import REMOTES
 from leeroy.errors import LeeroyError, Unavailable
 from leeroy.footing import Footing, Gone
-from leeroy.model import Clock
 from leeroy.notify.sender import Sender
 from leeroy.pipelines import Pipeline
 from leeroy.reporting.reporter import Reporter

@@ -13,8 +13,9 @@ from leeroy import pipelines
 from leeroy.errors import ConfigError
 from leeroy.forges import FORGES, place
 from leeroy.forges.place import Place
-from leeroy.model import Build, State
+from leeroy.model import Build
 from leeroy.pipelines import Pipeline
+from leeroy.terms import State
 
 Subject = tuple[str, str, str]
 """The kind of report, its subject and its context, as in `leeroy.db.reports`."""

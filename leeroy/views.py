@@ -18,8 +18,9 @@ from leeroy import gates, onward
 from leeroy.context import Context
 from leeroy.db import builds, deploys, house, logs, steps
 from leeroy.errors import ConfigError, Invalid, NotFound
-from leeroy.model import Build, Event, Notice, Stage, State, Step, StepState
+from leeroy.model import Build, Event, Notice, Step
 from leeroy.notify import targets
+from leeroy.terms import Stage, State, StepState
 
 _WHOLE: Final = 10**18 - 1
 """A cursor's byte once all of a step's log was read, and the line below it."""

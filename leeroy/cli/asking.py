@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 from leeroy.client import Server
-from leeroy.model import Clock, utc_now
+from leeroy.clock import Clock, utc_now
 
 
 class Leeroy(Protocol):

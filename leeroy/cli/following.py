@@ -10,8 +10,8 @@ from typing import Any
 from leeroy import showing
 from leeroy.cli.asking import Leeroy
 from leeroy.errors import Unavailable
-from leeroy.model import OVER
 from leeroy.notify.words import one_line
+from leeroy.terms import OVER
 
 LOOK_S = 0.3
 PATIENCE = 100

@@ -13,7 +13,8 @@ from sqlalchemy import Connection, Row, bindparam, func, select, update
 from leeroy.db.engine import touch
 from leeroy.db.tables import builds, events, steps
 from leeroy.machine import AFTER_STOP
-from leeroy.model import OVER, Build, Event, Move, State
+from leeroy.model import Build, Event
+from leeroy.terms import OVER, Move, State
 
 _FIELDS = tuple(column.name for column in builds.columns)
 _ALL = select(builds)

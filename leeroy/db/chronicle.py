@@ -15,7 +15,8 @@ import sqlalchemy as sa
 from sqlalchemy import Connection, Row, select
 
 from leeroy.db.tables import builds, chronicle
-from leeroy.model import Kind, Note, State
+from leeroy.model import Note
+from leeroy.terms import Kind, State
 
 _INSERT = chronicle.insert()
 

@@ -13,7 +13,8 @@ from leeroy.db import upserts
 from leeroy.db.builds import get as find_build
 from leeroy.db.engine import touch
 from leeroy.db.tables import builds, deploys, environments
-from leeroy.model import Build, Deploy, Environment, State
+from leeroy.model import Build, Deploy, Environment
+from leeroy.terms import State
 
 EVERY = ("", "*")
 """The row of `environments` whose freeze holds all of them, those to come included."""

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, bindparam, select, update
 from leeroy.db import upserts
 from leeroy.db.engine import touch
 from leeroy.db.tables import audit, deliveries, hosts, pipelines, settings, tokens
-from leeroy.model import Role
+from leeroy.terms import Role
 
 _DELIVERY = select(deliveries.c.builds, deliveries.c.reason, deliveries.c.answers).where(
     deliveries.c.forge == bindparam("forge"), deliveries.c.id == bindparam("id")

@@ -13,7 +13,8 @@ from sqlalchemy import Connection, Row, func, select, update
 from leeroy.db import chronicle
 from leeroy.db.engine import touch
 from leeroy.db.tables import builds, deploys, events, outbox
-from leeroy.model import Event, Kind, Notice, State
+from leeroy.model import Event, Notice
+from leeroy.terms import Kind, State
 
 _INSERT = outbox.insert()
 _ANNOUNCED = select(outbox.c.target).where(

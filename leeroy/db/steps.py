@@ -9,7 +9,8 @@ import sqlalchemy as sa
 from sqlalchemy import Connection, Row, func, select, update
 
 from leeroy.db.tables import steps
-from leeroy.model import Stage, Step, StepState
+from leeroy.model import Step
+from leeroy.terms import Stage, StepState
 
 _INSERT = steps.insert()
 _OF = select(steps).where(steps.c.build_id == sa.bindparam("build")).order_by(steps.c.id)

@@ -34,7 +34,7 @@ from sqlalchemy import (
     text,
 )
 
-from leeroy.model import HOLDING, OVER, Kind, Move, State, StepState
+from leeroy.terms import HOLDING, OVER, Kind, Move, State, StepState
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)

@@ -12,7 +12,8 @@ from datetime import datetime
 
 from leeroy.hooks import change, datacenter, payload, signature
 from leeroy.hooks.change import Told
-from leeroy.model import Delivery, Pull, Turn
+from leeroy.model import Delivery, Pull
+from leeroy.terms import Turn
 
 _HOST = "bitbucket.org"
 _TURNS = {

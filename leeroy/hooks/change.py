@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from leeroy.hooks import payload
-from leeroy.model import Pull, Push, Turn
+from leeroy.model import Pull, Push
+from leeroy.terms import Turn
 
 
 class Told(NamedTuple):

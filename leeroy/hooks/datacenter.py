@@ -12,7 +12,8 @@ from collections.abc import Mapping
 
 from leeroy.hooks import change, payload
 from leeroy.hooks.change import Told
-from leeroy.model import Delivery, Pull, Turn
+from leeroy.model import Delivery, Pull
+from leeroy.terms import Turn
 
 _TURNS = {
     "pr:opened": Turn.changed,

@@ -13,7 +13,8 @@ from datetime import datetime
 
 from leeroy.hooks import change, payload, request, signature
 from leeroy.hooks.change import Told
-from leeroy.model import Delivery, Turn
+from leeroy.model import Delivery
+from leeroy.terms import Turn
 
 _FAMILIES = ("Forgejo", "Gitea", "Gogs")
 _ADDRESSES = ("html_url", "clone_url", "ssh_url")

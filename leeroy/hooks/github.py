@@ -12,7 +12,8 @@ from datetime import datetime
 
 from leeroy.hooks import change, payload, request, signature
 from leeroy.hooks.change import Told
-from leeroy.model import Delivery, Turn
+from leeroy.model import Delivery
+from leeroy.terms import Turn
 
 _HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,252}\Z")
 _ADDRESSES = ("html_url", "clone_url", "ssh_url", "git_url")

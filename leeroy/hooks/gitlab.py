@@ -17,7 +17,8 @@ from datetime import datetime
 
 from leeroy.hooks import change, payload, signature
 from leeroy.hooks.change import Told
-from leeroy.model import Delivery, Pull, Turn
+from leeroy.model import Delivery, Pull
+from leeroy.terms import Turn
 
 TOLERANCE_S = 300
 """How far the sender's clock may be from ours: what Standard Webhooks recommends."""

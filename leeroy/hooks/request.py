@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 from leeroy.hooks import change, payload
 from leeroy.hooks.change import Told
-from leeroy.model import Pull, Turn
+from leeroy.model import Pull
+from leeroy.terms import Turn
 
 _WAYS = ("clone_url", "html_url", "ssh_url")
 

@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, tzinfo
 from urllib.parse import urlsplit
 
-from leeroy.model import Build, Deploy, Event, Move, Stage, State, Step
+from leeroy.model import Build, Deploy, Event, Step
 from leeroy.notify.words import cut, gsm, gsm_cut, gsm_length, one_line, tail
+from leeroy.terms import Move, Stage, State
 
 SMS = 160
 """How many places one SMS has."""

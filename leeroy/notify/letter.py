@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from urllib.parse import urlsplit
 
-from leeroy.model import Alarm, Build, Notice, State
+from leeroy.model import Alarm, Build, Notice
 from leeroy.notify.alarm import alarm
 from leeroy.notify.compose import Message, News, message
 from leeroy.notify.words import one_line
+from leeroy.terms import State
 
 _AUTOMATIC = {"Auto-Submitted": "auto-generated", "X-Auto-Response-Suppress": "All"}
 

@@ -18,8 +18,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
 
+from leeroy.clock import Clock
 from leeroy.errors import LeeroyError
-from leeroy.model import Build, Clock
+from leeroy.model import Build
 from leeroy.notify import targets
 from leeroy.notify.courier import Courier
 from leeroy.notify.letter import AlarmLetter, Letter

@@ -18,10 +18,11 @@ from leeroy.context import Context
 from leeroy.db import builds, remotes
 from leeroy.db.remotes import Tip
 from leeroy.hooks import payload
-from leeroy.model import Build, Move, State
+from leeroy.model import Build
 from leeroy.operations import common
 from leeroy.operations.beginning import enter
 from leeroy.pipelines import Pipeline, matches
+from leeroy.terms import Move, State
 
 POLL = "poll"
 """What `trigger` says of a push that asking found."""

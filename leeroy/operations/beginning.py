@@ -13,10 +13,11 @@ from leeroy.context import Context
 from leeroy.db import builds
 from leeroy.db import deploys as rows
 from leeroy.errors import Invalid, NotFound, NotPossible
-from leeroy.model import Build, Move, State
+from leeroy.model import Build
 from leeroy.operations import common
 from leeroy.operations.common import Json
 from leeroy.pipelines import Pipeline
+from leeroy.terms import Move, State
 from leeroy.views import find
 
 _COMMIT = re.compile(r"[0-9a-f]{7,64}")

@@ -11,7 +11,8 @@ from leeroy.advance import advance
 from leeroy.context import Context
 from leeroy.db import deploys, house
 from leeroy.errors import Invalid, NotPossible
-from leeroy.model import Build, Deploy, Move
+from leeroy.model import Build, Deploy
+from leeroy.terms import Move
 
 Json = dict[str, Any]
 

@@ -9,8 +9,8 @@ from leeroy.context import Context
 from leeroy.db import artifacts, builds, house, outbox, remotes
 from leeroy.db.remotes import Remote
 from leeroy.errors import Invalid
-from leeroy.model import State
 from leeroy.operations.common import Json
+from leeroy.terms import State
 from leeroy.verdict import gather
 from leeroy.views import find
 

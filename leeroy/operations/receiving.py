@@ -13,11 +13,12 @@ from sqlalchemy import Connection
 from leeroy.context import Context
 from leeroy.db import builds, house, remotes
 from leeroy.db.house import Taken
-from leeroy.model import Build, Delivery, Pull, Push, State, Turn
+from leeroy.model import Build, Delivery, Pull, Push
 from leeroy.operations import arriving, common
 from leeroy.operations.arriving import Found
 from leeroy.operations.beginning import enter
 from leeroy.pipelines import Pipeline, matches
+from leeroy.terms import State, Turn
 
 
 def receive(

@@ -9,9 +9,10 @@ from sqlalchemy import Connection
 from leeroy import onward
 from leeroy.context import Context
 from leeroy.errors import Invalid, NotPossible
-from leeroy.model import Build, Move, State
+from leeroy.model import Build
 from leeroy.operations import common
 from leeroy.operations.common import Json
+from leeroy.terms import Move, State
 from leeroy.views import find
 
 _OUTCOMES: Final = {

@@ -8,9 +8,10 @@ from leeroy import gates, onward, stoplink, views
 from leeroy.context import Context
 from leeroy.db import builds, chronicle, deploys, outbox
 from leeroy.errors import NotFound, NotPossible
-from leeroy.model import Build, Kind, Move, State
+from leeroy.model import Build
 from leeroy.operations import common
 from leeroy.operations.common import Json
+from leeroy.terms import Kind, Move, State
 from leeroy.views import find
 
 _RUNNING = (State.building, State.deploying)

@@ -13,9 +13,9 @@ from leeroy import views
 from leeroy.context import Context
 from leeroy.db import house
 from leeroy.errors import Invalid, NotFound
-from leeroy.model import Role
 from leeroy.operations import common
 from leeroy.operations.common import Json
+from leeroy.terms import Role
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._@-]{0,99}")
 

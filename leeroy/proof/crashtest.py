@@ -21,11 +21,11 @@ from pathlib import Path
 from typing import Any
 
 from leeroy.errors import Unavailable
-from leeroy.model import Move, Stage
 from leeroy.proof.checker import check
 from leeroy.proof.history import History, Violation
 from leeroy.proof.installation import Installation, phone
 from leeroy.proof.people import People
+from leeroy.terms import Move, Stage
 
 VICTIMS = ("server", "supervisors", "parent", "starting server", "everything")
 """Who is killed: at random, and every third time just after a deploy's script began."""

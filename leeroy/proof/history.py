@@ -10,7 +10,8 @@ from functools import cached_property
 
 from leeroy import pipelines
 from leeroy.db.picture import Picture
-from leeroy.model import Build, Event, Stage, Step
+from leeroy.model import Build, Event, Step
+from leeroy.terms import Stage
 
 
 @dataclass(frozen=True, kw_only=True)

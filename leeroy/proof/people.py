@@ -13,10 +13,11 @@ from typing import Any
 from leeroy.db import picture
 from leeroy.db.engine import Database
 from leeroy.errors import LeeroyError, NotPossible
-from leeroy.model import Event, Stage, State
+from leeroy.model import Event
 from leeroy.proof import telling, world
 from leeroy.proof.history import Answer, Frozen, History, Taken
 from leeroy.proof.installation import Installation
+from leeroy.terms import Stage, State
 
 _OPEN = 4
 _PAUSE_S = 0.05

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
 
-from leeroy.model import HOLDING, Build, Event, Move, Stage, State
+from leeroy.model import Build, Event
 from leeroy.proof.history import History, Violation
+from leeroy.terms import HOLDING, Move, Stage, State
 
 WAITED = timedelta(seconds=0.5)
 """

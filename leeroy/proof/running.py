@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from leeroy.model import Move, Stage, StepState
 from leeroy.proof.history import History, Violation
 from leeroy.proof.stopping import TICK_S
+from leeroy.terms import Move, Stage, StepState
 
 _NEVER = frozenset({StepState.waiting, StepState.cancelled})
 

@@ -6,8 +6,8 @@ import itertools
 from collections.abc import Iterator
 
 from leeroy import machine
-from leeroy.model import Move, State
 from leeroy.proof.history import History, Violation
+from leeroy.terms import Move, State
 
 
 def numbered(history: History) -> Iterator[Violation]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from leeroy.model import Move, Stage, State
 from leeroy.proof.history import Answer, History, Violation
+from leeroy.terms import Move, Stage, State
 
 TICK_S = 0.01
 """What /proc/uptime rounds away."""

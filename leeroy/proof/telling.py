@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
-from leeroy.model import Notice, State
+from leeroy.model import Notice
 from leeroy.proof.history import History, Violation
+from leeroy.terms import State
 
 
 def kept(history: History) -> Iterator[Violation]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from leeroy.model import Build, Event, Stage, State, StepState
+from leeroy.model import Build, Event
 from leeroy.proof.history import History, Violation
+from leeroy.terms import Stage, State, StepState
 
 
 def _starts(history: History) -> Iterator[tuple[Build, Event]]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from leeroy.model import Stage
 from leeroy.proof.history import Mark
+from leeroy.terms import Stage
 
 SCRIPT = """
 mark() {

@@ -16,9 +16,10 @@ from leeroy.forges.github import deployment, deployment_status
 from leeroy.forges.place import Place
 from leeroy.forges.talk import Talk
 from leeroy.forges.values import Comment, Deployment, Status, Word
-from leeroy.model import Build, Event, Move, Report, Stage, State, Step
+from leeroy.model import Build, Event, Report, Step
 from leeroy.pipelines import Pipeline
 from leeroy.reporting import comment, standing
+from leeroy.terms import Move, Stage, State
 from leeroy.views import failed_step
 
 _TAIL = 8000

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from leeroy.forges.values import Word
-from leeroy.model import Build, Deploy, Event, Stage, State, Step
+from leeroy.model import Build, Deploy, Event, Step
 from leeroy.notify.words import one_line
+from leeroy.terms import Stage, State
 
 _LONGEST = 200
 _STOPPED = frozenset({State.cancelled, State.superseded})

@@ -14,7 +14,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 from leeroy.context import Context
 from leeroy.errors import LeeroyError
-from leeroy.model import Stage
 from leeroy.runner.runner import Run, Runner
 from leeroy.scheduler import artifacts, keeping, specs
 from leeroy.scheduler.acts import (
@@ -28,6 +27,7 @@ from leeroy.scheduler.acts import (
     WatchKey,
 )
 from leeroy.scheduler.following import Follower
+from leeroy.terms import Stage
 
 log = logging.getLogger(__name__)
 

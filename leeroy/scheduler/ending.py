@@ -13,13 +13,14 @@ from leeroy import guard, onward, subjects
 from leeroy.advance import advance
 from leeroy.context import Context
 from leeroy.db import artifacts, builds, deploys, logs, reports, steps
-from leeroy.model import Build, Move, Stage, State, Step, StepState
+from leeroy.model import Build, Step
 from leeroy.notify.words import one_line
 from leeroy.operations.resolving import resolved
 from leeroy.runner.runner import Run
 from leeroy.scheduler import starting
 from leeroy.scheduler.acts import Act, End, Launch, Tidy
 from leeroy.scheduler.specs import workspace_name
+from leeroy.terms import Move, Stage, State, StepState
 
 MOST_REQUEUES = 3
 MOST_WITHDRAWALS = 3

@@ -21,12 +21,12 @@ from leeroy.context import Context
 from leeroy.db import artifacts as manifests
 from leeroy.db import builds
 from leeroy.db.engine import Database
-from leeroy.model import Stage
 from leeroy.runner.checkout import RESULT
 from leeroy.runner.runner import Run, Runner
 from leeroy.scheduler import artifacts, recovering, specs
 from leeroy.scheduler.acts import End, Launch
 from leeroy.scheduler.following import Follower
+from leeroy.terms import Stage
 
 log = logging.getLogger(__name__)
 

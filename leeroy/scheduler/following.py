@@ -17,10 +17,10 @@ from sqlalchemy import Connection
 from leeroy.db import logs, steps
 from leeroy.db.engine import Database
 from leeroy.errors import LeeroyError, NotFound
-from leeroy.model import StepState
 from leeroy.runner.masking import Masker
 from leeroy.runner.runner import Runner, Spec
 from leeroy.scheduler.acts import Packed
+from leeroy.terms import StepState
 
 log = logging.getLogger(__name__)
 

@@ -22,8 +22,8 @@ from leeroy.context import Context
 from leeroy.db import builds, deploys, house, remotes, steps
 from leeroy.db.engine import Database
 from leeroy.errors import LeeroyError
-from leeroy.model import State
 from leeroy.runner.runner import Runner
+from leeroy.terms import State
 
 ROUND_S = 600.0
 FAILED_S = 86_400.0

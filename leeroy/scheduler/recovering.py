@@ -13,9 +13,10 @@ from sqlalchemy import Connection
 
 from leeroy.context import Context
 from leeroy.db import builds, chronicle, deploys, house, logs, outbox, steps
-from leeroy.model import Build, Move, Stage, State, Step, StepState
+from leeroy.model import Build, Step
 from leeroy.operations.resolving import resolved
 from leeroy.runner.runner import Result
+from leeroy.terms import Move, Stage, State, StepState
 
 
 def arrive(conn: Connection, context: Context, boot_id: str) -> datetime | None:

@@ -11,11 +11,12 @@ from pathlib import Path
 from leeroy import onward, pipelines
 from leeroy.context import Context
 from leeroy.errors import ConfigError, Mistake
-from leeroy.model import Build, Stage, Step
+from leeroy.model import Build, Step
 from leeroy.pipelines import Pipeline, Script
 from leeroy.runner import checkout
 from leeroy.runner.runner import Spec
 from leeroy.scheduler.acts import Launch
+from leeroy.terms import Stage
 
 CHECKOUT_TIMEOUT_S = 1800.0
 STATUS_TIMEOUT_S = 600.0

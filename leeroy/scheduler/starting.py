@@ -13,9 +13,10 @@ from leeroy.advance import advance
 from leeroy.context import Context
 from leeroy.db import artifacts, builds, steps
 from leeroy.errors import ConfigError
-from leeroy.model import Build, Move, Stage, Step, StepState
+from leeroy.model import Build, Step
 from leeroy.scheduler import specs
 from leeroy.scheduler.acts import Act, Launch, run_id
+from leeroy.terms import Move, Stage, StepState
 
 _LOOK_AT = 50
 """So many queued builds are looked at together when the first few may not start."""

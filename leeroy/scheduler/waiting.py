@@ -13,9 +13,10 @@ from leeroy import gates, guard, onward, windows
 from leeroy.advance import advance
 from leeroy.context import Context
 from leeroy.db import builds, chronicle, deploys, steps
-from leeroy.model import Build, Kind, Move, Stage, State, Step, StepState
+from leeroy.model import Build, Step
 from leeroy.scheduler import ending, starting
 from leeroy.scheduler.acts import Act, DropWatch, Launch, StartWatch, Stop, WatchKey
+from leeroy.terms import Kind, Move, Stage, State, StepState
 
 LOOKED_AT = (
     State.passed,

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from leeroy.model import Build, Event, Kind, Move, Note, Stage, State, Step, StepState
+from leeroy.model import Build, Event, Note, Step
+from leeroy.terms import Kind, Move, Stage, State, StepState
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from typing import Any
 from sqlalchemy import Connection
 
 from leeroy.db import builds, chronicle, deploys, steps
-from leeroy.model import Build, Deploy, Event, Note, Step, StepState
+from leeroy.model import Build, Deploy, Event, Note, Step
+from leeroy.terms import StepState
 from leeroy.verdict import chain, words
 from leeroy.verdict.cause import cause
 from leeroy.verdict.chain import Line

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from starlette.requests import Request
 
 from leeroy.errors import NotAllowed
-from leeroy.model import Role
 from leeroy.operations.tokens import token_hash
+from leeroy.terms import Role
 from leeroy.web.state import Site
 
 COOKIE = "leeroy"

@@ -23,7 +23,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from leeroy.calls import BASE, CALLS
 from leeroy.errors import LeeroyError, NotAllowed
-from leeroy.model import Role
+from leeroy.terms import Role
 from leeroy.web import access, api, downloads, health, hooks, pages, stop
 from leeroy.web.access import Unknown, Visitor
 from leeroy.web.html import FOLDER, page

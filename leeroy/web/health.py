@@ -12,7 +12,7 @@ from starlette.responses import PlainTextResponse, Response
 
 from leeroy.db import builds, outbox
 from leeroy.errors import NotFound
-from leeroy.model import State
+from leeroy.terms import State
 from leeroy.web.access import Visitor
 from leeroy.web.state import Site
 

@@ -15,8 +15,9 @@ from starlette.responses import RedirectResponse, Response
 from leeroy import guard, operations, pushes, shelf, views
 from leeroy.db import artifacts, builds, deploys, house, logs, outbox, reports, steps
 from leeroy.errors import Invalid, LeeroyError, NotAllowed
-from leeroy.model import Build, Role, State
+from leeroy.model import Build
 from leeroy.notify.words import plain
+from leeroy.terms import Role, State
 from leeroy.verdict import gather, words
 from leeroy.web import access
 from leeroy.web.access import Visitor

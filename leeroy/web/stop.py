@@ -18,8 +18,8 @@ from starlette.responses import Response
 from leeroy import stoplink, views
 from leeroy.db import deploys
 from leeroy.errors import Invalid, LeeroyError, NotFound, NotPossible
-from leeroy.model import State
 from leeroy.operations import stopping
+from leeroy.terms import State
 from leeroy.web.access import Visitor
 from leeroy.web.html import page
 from leeroy.web.state import Site

@@ -12,11 +12,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from leeroy.errors import LeeroyError, NotPossible
-from leeroy.model import State
 from leeroy.proof import world
 from leeroy.proof.history import Frozen, Taken
 from leeroy.proof.installation import SHOP, Installation
 from leeroy.proof.people import People
+from leeroy.terms import State
 from tests.sinks import JsonSink
 
 TOLD_TOO = '[[notify]]\nto = "{there}"\non = ["deploy_pending", "queued", "done", "failed"]\n'

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from leeroy.errors import LeeroyError, NotPossible
-from leeroy.model import State
 from leeroy.proof.installation import Installation
 from leeroy.proof.people import People
+from leeroy.terms import State
 from tests.waiting import until
 
 SHOP = """

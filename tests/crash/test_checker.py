@@ -13,10 +13,10 @@ import pytest
 
 from leeroy.db import picture
 from leeroy.db.engine import Database
-from leeroy.model import Move, Stage, State, StepState
 from leeroy.proof import world
 from leeroy.proof.checker import RULES, check
 from leeroy.proof.history import Answer, Frozen, History, Taken
+from leeroy.terms import Move, Stage, State, StepState
 from tests.servers import a_leeroy
 from tests.sinks import json_sink
 from tests.waiting import until

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from leeroy.model import Stage, State
 from leeroy.proof import world
 from leeroy.proof.checker import check
 from leeroy.proof.history import History
 from leeroy.proof.installation import Installation, phone
+from leeroy.terms import Stage, State
 from tests import longrun
 from tests.conftest import _make
 from tests.crash.soaking import Crowd, Gauge, Killer

@@ -9,7 +9,8 @@ from sqlalchemy import Connection
 
 from leeroy import onward, pipelines
 from leeroy.advance import accept, advance
-from leeroy.model import Build, Move
+from leeroy.model import Build
+from leeroy.terms import Move
 
 START = datetime(2026, 1, 1, 12, tzinfo=UTC)
 SHOP = """

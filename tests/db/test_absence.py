@@ -10,8 +10,8 @@ import pytest
 
 from leeroy.catchup import loop
 from leeroy.catchup.loop import CatchUp
+from leeroy.clock import Clock
 from leeroy.db.engine import Database
-from leeroy.model import Clock
 from leeroy.pipelines import Pipeline
 from tests.db import story
 from tests.db.test_catch_up import House, name

@@ -9,13 +9,15 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
 from leeroy import config, context
+from leeroy.clock import Clock
 from leeroy.db import artifacts, builds, steps
 from leeroy.db.artifacts import Artifact
 from leeroy.db.engine import Database
-from leeroy.model import Build, Clock, Move, Stage
+from leeroy.model import Build
 from leeroy.runner.runner import Result, Run
 from leeroy.scheduler import ending, starting
 from leeroy.scheduler.acts import End, Launch
+from leeroy.terms import Move, Stage
 from tests.db import story
 from tests.db.story import START
 

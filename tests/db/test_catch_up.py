@@ -16,14 +16,16 @@ from leeroy import context as contexts
 from leeroy import pushes
 from leeroy.catchup import comparing
 from leeroy.catchup.asking import Asks, NoAnswer, Wanted
+from leeroy.clock import Clock
 from leeroy.config import load
 from leeroy.context import Context
 from leeroy.db import builds, remotes
 from leeroy.db.engine import Database
-from leeroy.model import Build, Clock, Delivery, Push, State
+from leeroy.model import Build, Delivery, Push
 from leeroy.operations import receiving
 from leeroy.operations.arriving import Head
 from leeroy.pipelines import Pipeline, parse
+from leeroy.terms import State
 from tests.db import story
 
 MAIN = "refs/heads/main"

@@ -12,11 +12,12 @@ from pathlib import Path
 import pytest
 
 from leeroy import context as contexts
+from leeroy.clock import Clock
 from leeroy.config import load
 from leeroy.db import builds, house
 from leeroy.db.engine import Database
 from leeroy.db.house import Taken
-from leeroy.model import Clock, Delivery, Push
+from leeroy.model import Delivery, Push
 from leeroy.operations import receiving
 from leeroy.pipelines import Pipeline, parse
 from tests.db import story

@@ -10,15 +10,17 @@ import pytest
 from sqlalchemy import Connection
 
 from leeroy import config, context, gates, onward
+from leeroy.clock import Clock
 from leeroy.db import builds, deploys, outbox, steps
 from leeroy.db.engine import Database
 from leeroy.errors import LeeroyError
-from leeroy.model import Build, Clock, Move, Stage, State, StepState
+from leeroy.model import Build
 from leeroy.operations.resolving import resolved
 from leeroy.runner.rundir import Result
 from leeroy.runner.runner import Run
 from leeroy.scheduler import ending, starting
 from leeroy.scheduler.acts import End
+from leeroy.terms import Move, Stage, State, StepState
 from tests.db import story
 from tests.db.story import HOUSE, START, at, deploying, make, push
 

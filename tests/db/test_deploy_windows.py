@@ -10,13 +10,15 @@ import pytest
 from sqlalchemy import Connection
 
 from leeroy import config, context, gates, letters, onward
+from leeroy.clock import Clock
 from leeroy.context import Context
 from leeroy.db import builds, deploys, outbox
 from leeroy.db.engine import Database
-from leeroy.model import Build, Clock, Move, State
+from leeroy.model import Build
 from leeroy.operations import freezing, stopping
 from leeroy.scheduler import waiting
 from leeroy.scheduler.acts import Act, Launch, StartWatch, WatchKey
+from leeroy.terms import Move, State
 from tests.db.story import HOUSE, SHOP, START, make, passed, push
 
 WINDOW = SHOP.replace(

@@ -13,11 +13,11 @@ import pytest
 from sqlalchemy import Connection, select
 
 from leeroy import config, guard
+from leeroy.clock import Clock
 from leeroy.context import Context, make
 from leeroy.db import lineage
 from leeroy.db.alarm_tables import alarms
 from leeroy.db.engine import Database
-from leeroy.model import Clock
 from leeroy.operations import freezing
 from leeroy.pipelines import Target
 from tests.conftest import _make, _number

@@ -12,7 +12,7 @@ from sqlalchemy.exc import DBAPIError
 from leeroy.db import builds
 from leeroy.db.engine import Database
 from leeroy.errors import IllegalMove, Overtaken, Unavailable
-from leeroy.model import Move, State
+from leeroy.terms import Move, State
 from tests.db import story
 
 

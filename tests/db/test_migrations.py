@@ -16,7 +16,7 @@ from leeroy.db import builds, house, logs, schema, steps
 from leeroy.db.engine import Database
 from leeroy.db.engines import postgres_engine, sqlite_engine
 from leeroy.db.house import Taken
-from leeroy.model import Move, Stage, State
+from leeroy.terms import Move, Stage, State
 from tests.db import story
 
 Rows = dict[str, list[tuple[Any, ...]]]

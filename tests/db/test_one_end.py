@@ -8,8 +8,9 @@ from sqlalchemy import Connection
 
 from leeroy.db import builds, steps
 from leeroy.db.engine import Database
-from leeroy.model import Build, Move, Stage, State, Step, StepState
+from leeroy.model import Build, Step
 from leeroy.runner.runner import Run
+from leeroy.terms import Move, Stage, State, StepState
 from tests.db.story import make, push
 from tests.db.test_one_moment import BARE, HERE, end, here, runs
 

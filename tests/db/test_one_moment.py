@@ -11,15 +11,17 @@ import pytest
 from sqlalchemy import Connection
 
 from leeroy import config, context, operations
+from leeroy.clock import Clock
 from leeroy.db import picture, steps
 from leeroy.db.engine import Database
-from leeroy.model import Build, Clock, Event, Move, Stage, Step, StepState
+from leeroy.model import Build, Event, Step
 from leeroy.proof import places
 from leeroy.proof.history import History
 from leeroy.runner.rundir import Result
 from leeroy.runner.runner import Run
 from leeroy.scheduler import ending, recovering, starting, waiting
 from leeroy.scheduler.acts import End
+from leeroy.terms import Move, Stage, StepState
 from tests.db import story
 from tests.db.story import START, at, make, push
 

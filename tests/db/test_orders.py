@@ -15,13 +15,15 @@ import pytest
 from sqlalchemy import Connection
 
 from leeroy import config, context, gates, operations
+from leeroy.clock import Clock
 from leeroy.db import picture
 from leeroy.db.engine import Database
-from leeroy.model import Build, Clock, Move, State
+from leeroy.model import Build
 from leeroy.operations import common
 from leeroy.proof.checker import check
 from leeroy.proof.history import History
 from leeroy.scheduler import waiting
+from leeroy.terms import Move, State
 from tests.conftest import _make
 from tests.db import story
 from tests.waiting import until

@@ -12,11 +12,13 @@ from sqlalchemy import Connection, select
 
 from leeroy import config
 from leeroy.cli import app
+from leeroy.clock import Clock
 from leeroy.context import Context, make
 from leeroy.db import builds, deploys, schema
 from leeroy.db.engine import Database
 from leeroy.db.tables import audit
-from leeroy.model import Build, Clock, Move, State
+from leeroy.model import Build
+from leeroy.terms import Move, State
 from tests.db import story
 from tests.db.story import START
 

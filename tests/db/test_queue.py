@@ -9,10 +9,12 @@ import pytest
 from sqlalchemy import Connection
 
 from leeroy import config, context
+from leeroy.clock import Clock
 from leeroy.db import builds
 from leeroy.db.engine import Database
-from leeroy.model import Build, Clock, State
+from leeroy.model import Build
 from leeroy.scheduler import starting
+from leeroy.terms import State
 from tests.db.story import START, push
 
 MANY = 120

@@ -15,12 +15,12 @@ import pytest
 from leeroy import context as contexts
 from leeroy.catchup import again
 from leeroy.catchup.again import Redeliveries
+from leeroy.clock import Clock, utc_now
 from leeroy.config import load
 from leeroy.db import house, remotes
 from leeroy.db.engine import Database
 from leeroy.db.house import Taken
 from leeroy.errors import NotAllowed
-from leeroy.model import Clock, utc_now
 from leeroy.pipelines import Pipeline, parse
 from tests.gitservers import free_port
 from tests.keepers import KeepingGitHub

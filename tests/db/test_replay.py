@@ -15,7 +15,8 @@ from leeroy.db.engine import Database
 from leeroy.db.tables import deploys as deploy_rows
 from leeroy.db.tables import environments
 from leeroy.db.tables import outbox as outbox_rows
-from leeroy.model import Build, Kind, Move
+from leeroy.model import Build
+from leeroy.terms import Kind, Move
 from leeroy.verdict import gather
 from tests.db.story import HOUSE, START, at, deploying, make, pending, push
 

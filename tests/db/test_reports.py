@@ -7,7 +7,8 @@ from datetime import UTC, datetime, timedelta
 from leeroy.advance import accept, advance
 from leeroy.db import builds, reports
 from leeroy.db.engine import Database
-from leeroy.model import Build, DeadToken, Move
+from leeroy.model import Build, DeadToken
+from leeroy.terms import Move
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 TEXT = """

@@ -8,12 +8,13 @@ from pathlib import Path
 from sqlalchemy import Connection
 
 from leeroy import config, context
+from leeroy.clock import Clock
 from leeroy.db import artifacts as manifests
 from leeroy.db import builds
 from leeroy.db.engine import Database
-from leeroy.model import Clock, Move
 from leeroy.runner.runner import Runner
 from leeroy.scheduler import artifacts, keeping
+from leeroy.terms import Move
 from tests.db import story
 from tests.db.story import START
 

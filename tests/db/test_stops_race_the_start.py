@@ -20,10 +20,10 @@ from sqlalchemy import Connection
 
 from leeroy import config, context, onward, operations
 from leeroy.advance import accept, advance
+from leeroy.clock import Clock
 from leeroy.db import builds, outbox, picture
 from leeroy.db.engine import Database
 from leeroy.errors import NotPossible, Unavailable
-from leeroy.model import Clock, Move, Stage, State
 from leeroy.proof import world
 from leeroy.proof.checker import check
 from leeroy.proof.history import Answer, Frozen, History, Mark
@@ -31,6 +31,7 @@ from leeroy.runner.rundir import Result
 from leeroy.runner.runner import Run
 from leeroy.scheduler import ending, waiting
 from leeroy.scheduler.acts import DropWatch, End, Launch, StartWatch, WatchKey
+from leeroy.terms import Move, Stage, State
 from tests import longrun
 from tests.waiting import until
 

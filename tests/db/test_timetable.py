@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from leeroy import config, context, shelf
+from leeroy.clock import Clock
 from leeroy.db import builds
 from leeroy.db.engine import Database
-from leeroy.model import Clock
 from leeroy.scheduler import timetable
 
 TEXT = """

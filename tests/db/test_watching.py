@@ -7,9 +7,10 @@ from pathlib import Path
 from sqlalchemy import Connection
 
 from leeroy import config, context, gates
+from leeroy.clock import Clock
 from leeroy.db import builds, deploys, outbox
 from leeroy.db.engine import Database
-from leeroy.model import Build, Clock
+from leeroy.model import Build
 from leeroy.scheduler import recovering, waiting
 from leeroy.scheduler.acts import Act, Launch, StartWatch
 from tests.db import story

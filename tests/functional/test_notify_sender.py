@@ -15,11 +15,13 @@ from typing import Any
 
 import pytest
 
+from leeroy.clock import Clock
 from leeroy.errors import NotFound
-from leeroy.model import Build, Clock, Event, Move, Notice, State
+from leeroy.model import Build, Event, Notice
 from leeroy.notify.compose import News
 from leeroy.notify.letter import Letter
 from leeroy.notify.sender import Patience, Sender
+from leeroy.terms import Move, State
 from tests.sinks import cloud_sink, json_sink, smtp_sink
 from tests.waiting import until
 

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from leeroy.advance import accept
+from leeroy.clock import utc_now
 from leeroy.db.engine import Database
-from leeroy.model import utc_now
 from tests.functional.test_forges import ZEROS, a_commit, deliver, gitea_push, gitlab_push
 from tests.gitservers import Repo, a_repo, https_git
 from tests.servers import SECRET, Leeroy, push_payload

@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 import pytest
 
 from leeroy.calls import CALLS
-from leeroy.model import Role
+from leeroy.terms import Role
 from leeroy.web.app import DOORS
 from tests.servers import Leeroy, push_payload
 from tests.waiting import until

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from leeroy.errors import NotFound
-from leeroy.model import Stage, Step, StepState
+from leeroy.model import Step
 from leeroy.scheduler.following import Follower
+from leeroy.terms import Stage, StepState
 from tests.waiting import until
 
 STEP = Step(

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from leeroy.clock import utc_now
 from leeroy.errors import Invalid, NotFound
 from leeroy.forges import github
 from leeroy.forges.place import Place
@@ -19,7 +20,6 @@ from leeroy.forges.steady import following, paged
 from leeroy.forges.talk import Answer, Request, Talk, ask, converse, retry_at
 from leeroy.forges.values import Status, Word
 from leeroy.forges.wire import Wire
-from leeroy.model import utc_now
 
 RECORDED = Path(__file__).parents[1] / "recorded" / "github"
 TOKEN = "0" * 39 + "1"

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
+from leeroy.clock import utc_now
 from leeroy.errors import Invalid
 from leeroy.forges.talk import Later, Request
 from leeroy.forges.wire import Wire
-from leeroy.model import utc_now
 from tests.gitservers import free_port, silent_server
 
 TOKEN = "canary-wire-token"

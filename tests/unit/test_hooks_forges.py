@@ -16,7 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from leeroy.hooks import FORGES, BadPayload, meant
-from leeroy.model import Delivery, Pull, Push, Turn
+from leeroy.model import Delivery, Pull, Push
+from leeroy.terms import Turn
 
 C1, C2, ZEROS = "1f" * 20, "2e" * 20, "0" * 40
 NOW = datetime.fromtimestamp(1614265330, UTC)

@@ -11,8 +11,9 @@ from urllib.parse import quote_plus
 import pytest
 
 from leeroy.hooks import FORGES
-from leeroy.model import Delivery, Pull, Push, Turn
+from leeroy.model import Delivery, Pull, Push
 from leeroy.refs import address
+from leeroy.terms import Turn
 
 _BESIDE = Path(__file__).parents[3] / "shared" / "payloads"
 RECORDED = Path(os.environ.get("LEEROY_TEST_PAYLOADS", _BESIDE))

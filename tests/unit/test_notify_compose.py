@@ -12,10 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from leeroy.model import Build, Deploy, Event, Move, Stage, State, Step, StepState
+from leeroy.model import Build, Deploy, Event, Step
 from leeroy.notify.compose import Message, News, is_loopback, message
 from leeroy.notify.letter import headers
 from leeroy.notify.words import gsm, gsm_length
+from leeroy.terms import Move, Stage, State, StepState
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 URL = "https://ci.example.com"

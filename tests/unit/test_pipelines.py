@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from leeroy import durations, pipelines, refs, toml
 from leeroy.errors import ConfigError, Invalid
-from leeroy.model import State
+from leeroy.terms import State
 
 GOOD = '''
 repository = "https://git.example.com/acme/shop.git"

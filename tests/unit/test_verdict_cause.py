@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from leeroy.model import Stage, StepState
+from leeroy.terms import Stage, StepState
 from leeroy.verdict.cause import _failed
 from tests.unit.test_follower import STEP
 

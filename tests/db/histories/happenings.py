@@ -12,19 +12,14 @@ from hypothesis.stateful import (
 )
 
 from leeroy.db import builds, outbox
-from leeroy.model import (
-    Build,
-    Delivery,
-    Push,
-    State,
-    Step,
-)
+from leeroy.model import Build, Delivery, Push, Step
 from leeroy.operations import receiving
 from leeroy.proof.history import Answer, Mark, Taken
 from leeroy.runner.rundir import Result
 from leeroy.runner.runner import Run
 from leeroy.scheduler import ending, recovering, starting, waiting
 from leeroy.scheduler.acts import End
+from leeroy.terms import State
 from tests.db.histories.server import ANY, CRASH, Server
 from tests.db.histories.shelves import ENVIRONMENTS, pipeline
 

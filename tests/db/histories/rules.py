@@ -13,17 +13,10 @@ from sqlalchemy import Connection
 from leeroy import gates, onward, pipelines, views
 from leeroy.db import deploys
 from leeroy.db.picture import Picture
-from leeroy.model import (
-    Build,
-    Deploy,
-    Event,
-    Move,
-    Stage,
-    State,
-    StepState,
-)
+from leeroy.model import Build, Deploy, Event
 from leeroy.proof import places, telling
 from leeroy.proof.checker import check
+from leeroy.terms import Move, Stage, State, StepState
 from tests.db.histories.happenings import Happenings
 from tests.db.histories.server import GRACE_S
 from tests.db.histories.shelves import ENVIRONMENTS, pipeline, plan

@@ -22,22 +22,16 @@ from hypothesis.stateful import (
 from sqlalchemy import Connection
 
 from leeroy import config, context, operations, shelf
+from leeroy.clock import Clock
 from leeroy.db import schema
 from leeroy.db.engine import Database
 from leeroy.db.picture import Picture, look
 from leeroy.errors import LeeroyError, Unavailable
-from leeroy.model import (
-    Build,
-    Clock,
-    Event,
-    Stage,
-    State,
-    Step,
-    StepState,
-)
+from leeroy.model import Build, Event, Step
 from leeroy.proof.history import Answer, History, Mark, Taken
 from leeroy.scheduler import recovering
 from leeroy.scheduler.acts import Act, DropWatch, Launch, StartWatch, Stop, WatchKey
+from leeroy.terms import Stage, State, StepState
 from tests.db.histories.shelves import SETTINGS, TEXTS
 from tests.db.story import START
 
