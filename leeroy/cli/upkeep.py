@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from pathlib import Path
@@ -50,6 +51,9 @@ def _group(app: typer.Typer, name: str, text: str) -> typer.Typer:
 
 def serve(json: Json = False, config: Config = None) -> int:
     """Serve: web, hooks, scheduler, runner and notices."""
+    # What a start makes is there to stay: to look for garbage in it takes a tenth of the start,
+    # and again and again a moment of the hours after it.
+    gc.disable()
     from leeroy import serve as server
     from leeroy.config import load
 
@@ -59,6 +63,8 @@ def serve(json: Json = False, config: Config = None) -> int:
         showing.say(f"warning: {warning}")
 
     def ready(address: str) -> None:
+        gc.freeze()
+        gc.enable()
         if json:
             showing.as_json({"address": address})
         else:
