@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from leeroy.db import schema
 from leeroy.db.engine import Database
-from tests import longrun
+from tests import longrun, templates
 from tests.postgres import a_postgres, programs
 from tests.servers import Leeroy, a_leeroy
 
@@ -56,9 +55,9 @@ def _make(folder: str, name: str, template: str = "template") -> str:
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The address of an empty database with the schema, once of each kind."""
     if request.param == "sqlite":
-        made = f"sqlite:///{tmp_path}/leeroy.db"
-        schema.ensure(made, migrate=True)
-        return made
+        file = tmp_path / "db" / "leeroy.db"
+        templates.put(file)
+        return f"sqlite:///{file}"
     return _make(request.getfixturevalue("postgres"), f"t{os.getpid()}_{next(_number)}")
 
 

@@ -8,6 +8,7 @@ import hmac
 import http.client
 import json
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -18,7 +19,15 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import sqlalchemy as sa
+
 from leeroy.client import Server
+from leeroy.clock import utc_now
+from leeroy.db import house
+from leeroy.db.engine import Database
+from leeroy.operations.tokens import token_hash
+from leeroy.terms import Role
+from tests import templates
 from tests.gitservers import Repo, a_repo
 from tests.waiting import until
 
@@ -53,6 +62,12 @@ class Leeroy:
         self.log = folder / "serve.log"
 
     # --- its files
+
+    @property
+    def address(self) -> str:
+        """The address of its database."""
+        data = self.folder / self.settings.get("data", "var")
+        return str(self.settings.get("database", f"sqlite:///{data}/leeroy.db"))
 
     def write_settings(self) -> None:
         lines = [f"{key} = {json.dumps(value)}" for key, value in self.settings.items()]
@@ -93,6 +108,8 @@ run = '''{deploy}'''
 
     def start(self) -> Leeroy:
         self.write_settings()
+        if not self.token and self.address.startswith("sqlite"):
+            templates.put(Path(sa.make_url(self.address).database or ""))
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [*self.wrap, sys.executable, "-m", "leeroy", "serve"],
@@ -106,9 +123,20 @@ run = '''{deploy}'''
         assert line.startswith("leeroy serves "), f"{line}\n{self.log.read_text()}"
         self.url = line.split()[-1]
         if not self.token:
-            made = self.cli("token", "add", "tests", "--role", "admin", "--json")
-            self.token = json.loads(made.stdout)["token"]
+            self.token = self._admin()
         return self
+
+    def _admin(self) -> str:
+        """A token, put where `leeroy token add` would (that is another start of Python)."""
+        token = secrets.token_urlsafe(16)
+        database = Database(self.address)
+        try:
+            database.transact(
+                lambda c: house.add_token(c, "tests", Role.admin, token_hash(token), utc_now())
+            )
+        finally:
+            database.close()
+        return token
 
     def kill(self) -> None:
         """kill -9 of the server alone."""

@@ -71,7 +71,7 @@ def test_a_server_whose_database_is_upgraded(either: Leeroy) -> None:
     either.start()
     assert either.process is not None
     server = either.process
-    url = either.settings.get("database", f"sqlite:///{either.folder}/var/leeroy.db")
+    url = either.address
     slow = either.ask("trigger", name="slow")["id"]
     until(lambda: "building" == either.ask("show", id=slow)["state"])
     set_revision(url, "9999")
