@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from datetime import timedelta
 from typing import Any
 
 import sqlalchemy as sa
@@ -186,28 +185,10 @@ def unannounce(conn: Connection, *, pipeline: str | None, environment: str | Non
     conn.execute(statement.values(announced_at=None, heard_at=None, heard_by=None, deploy_at=None))
 
 
-def put_off(conn: Connection, by: timedelta) -> None:
-    """The clock was set by *by*: move the announcements that nobody has heard along with it."""
-    unheard = (
-        select(deploys.c.build_id, deploys.c.environment, deploys.c.announced_at)
-        .join(builds, builds.c.id == deploys.c.build_id)
-        .where(
-            builds.c.state == State.deploy_pending,
-            deploys.c.environment == builds.c.environment,
-            deploys.c.announced_at.is_not(None),
-            deploys.c.heard_at.is_(None),
-        )
-    )
-    for row in conn.execute(unheard).all():
-        conn.execute(
-            update(deploys)
-            .where(
-                deploys.c.build_id == row.build_id,
-                deploys.c.environment == row.environment,
-                deploys.c.announced_at == row.announced_at,
-            )
-            .values(announced_at=row.announced_at + by)
-        )
+def pending(conn: Connection) -> frozenset[int]:
+    """The builds of which a deploy is announced and has not begun."""
+    waiting = select(builds.c.id).where(builds.c.state == State.deploy_pending)
+    return frozenset(conn.execute(waiting).scalars())
 
 
 def last_of_each(conn: Connection, count: int) -> set[int]:

@@ -108,6 +108,7 @@ class Happenings(Server):
             watched={key: self.mono - since for key, since in self.watches.items()},
             room=self.room,
             cleared=frozenset(self.cleared),
+            tried={key: self.mono - since for key, since in self.tries.items()},
         )
 
     @precondition(lambda self: self.running())
@@ -208,6 +209,7 @@ class Happenings(Server):
         self.number += 1
         self.name, self.away_s, self.born = f"server {self.number}", away_s, self.mono
         self.watches.clear()
+        self.tries.clear()
         self.cleared.clear()
         self.do(partial(outbox.release, who="postman"))
         self.do(partial(recovering.arrive, context=self.context, boot_id="boot"))

@@ -30,7 +30,16 @@ from leeroy.errors import LeeroyError, Unavailable
 from leeroy.model import Build, Event, Step
 from leeroy.proof.history import Answer, History, Mark, Taken
 from leeroy.scheduler import recovering
-from leeroy.scheduler.acts import Act, DropWatch, Launch, StartWatch, Stop, WatchKey
+from leeroy.scheduler.acts import (
+    Act,
+    DropWatch,
+    Launch,
+    StartTrying,
+    StartWatch,
+    Stop,
+    TryKey,
+    WatchKey,
+)
 from leeroy.terms import Stage, State, StepState
 from tests.db.histories.shelves import SETTINGS, TEXTS
 from tests.db.story import START
@@ -82,6 +91,7 @@ class Server(RuleBasedStateMachine):
         self.number = 0
         self.name, self.away_s, self.born = "server 0", 0.0, 0.0
         self.watches: dict[WatchKey, float] = {}
+        self.tries: dict[TryKey, float] = {}
         self.cleared: set[int] = set()
         self.room: str | None = None
         # what the world knows
@@ -161,6 +171,8 @@ class Server(RuleBasedStateMachine):
             self.stopping.add(act.run_id)
         elif isinstance(act, StartWatch):
             self.watches[act.key] = self.mono
+        elif isinstance(act, StartTrying):
+            self.tries[act.key] = self.mono
         elif isinstance(act, DropWatch):
             self.watches = {k: at for k, at in self.watches.items() if k[0] != act.build_id}
 
