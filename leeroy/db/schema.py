@@ -8,7 +8,6 @@ Only one process migrates at a time; the others wait, then find the work done.
 from __future__ import annotations
 
 import fcntl
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +17,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
+from leeroy.db import copying
 from leeroy.db.engines import label, postgres_engine, sqlite_engine
 from leeroy.errors import Unavailable
 
@@ -83,7 +83,8 @@ def ensure(url: str, *, migrate: bool) -> bool:
                 return False
             conn.rollback()
             if is_sqlite and found is not None:
-                shutil.copyfile(str(parsed.database), f"{parsed.database}.before-{HEAD}")
+                before = Path(f"{parsed.database}.before-{HEAD}")
+                copying.copy(Path(str(parsed.database)), before)
             _upgrade(conn, label(parsed), found, is_sqlite)
             return True
     except DBAPIError as exc:
