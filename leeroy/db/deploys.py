@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
@@ -184,6 +184,30 @@ def unannounce(conn: Connection, *, pipeline: str | None, environment: str | Non
     if environment is not None:
         statement = statement.where(deploys.c.environment == environment)
     conn.execute(statement.values(announced_at=None, heard_at=None, heard_by=None, deploy_at=None))
+
+
+def approved_before(conn: Connection, moment: datetime) -> list[int]:
+    """The builds whose waiting deploy was approved before *moment*."""
+    statement = (
+        select(deploys.c.build_id)
+        .join(builds, builds.c.id == deploys.c.build_id)
+        .where(
+            builds.c.state == State.deploy_pending,
+            deploys.c.environment == builds.c.environment,
+            deploys.c.approved_at < moment,
+        )
+        .order_by(deploys.c.build_id)
+    )
+    return list(conn.execute(statement).scalars())
+
+
+def hurried_before(conn: Connection, moment: datetime) -> list[int]:
+    """The builds without a grace period (`--now`) that came before *moment* and are not over."""
+    over = [state for state in State if state.over]
+    statement = select(builds.c.id).where(
+        builds.c.without_grace, builds.c.created_at < moment, builds.c.state.not_in(over)
+    )
+    return list(conn.execute(statement.order_by(builds.c.id)).scalars())
 
 
 def put_off(conn: Connection, by: timedelta) -> None:
