@@ -10,7 +10,6 @@ import contextlib
 import getpass
 import os
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from leeroy import context, guard, operations, shelf, views
@@ -18,7 +17,7 @@ from leeroy.calls import CALLS, read
 from leeroy.clock import Clock
 from leeroy.config import Config
 from leeroy.context import host_name
-from leeroy.db import leftover, schema
+from leeroy.db import schema
 from leeroy.db.engine import Database
 from leeroy.errors import Unavailable
 
@@ -44,9 +43,6 @@ class Local:
                     f"there is no database {file} ({where}); start `leeroy serve`, or set "
                     "LEEROY_SERVER to ask a server"
                 )
-            why = leftover.sort_out(Path(file))
-            if why is not None:
-                raise Unavailable(why)
         schema.ensure(url, migrate=False)
         self.context = context.make(config, clock, os.environ, new=False)
         self.database = Database(url, journal=self.context.journal, even_full=True)

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
-from leeroy.db import copying
+from leeroy.db import copying, leftover
 from leeroy.db.engines import label, postgres_engine, sqlite_engine
 from leeroy.errors import Unavailable
 
@@ -59,16 +59,22 @@ def ensure(url: str, *, migrate: bool) -> bool:
     With *migrate* an older one is brought up to date (a SQLite file is copied
     first, to `<file>.before-<revision>`); an empty one is always filled when
     it is SQLite.  A crash in between leaves the old schema or the new one.
+    A log beside the file that belongs to another is put aside first; so this
+    process must not have the file open yet.
 
     Returns:
         Whether something was changed.
 
     Raises:
-        Unavailable: It cannot be reached, is newer than this program, or is
+        Unavailable: It cannot be reached, is damaged, is newer than this program, or is
             older and *migrate* is false; the text says what to do.
     """
     parsed = sa.make_url(url)
     is_sqlite = parsed.get_backend_name() == "sqlite"
+    if is_sqlite and parsed.database:
+        why = leftover.sort_out(Path(parsed.database))
+        if why is not None:
+            raise Unavailable(why)
     engine = _engine(parsed, is_sqlite, migrate=migrate)
     try:
         with engine.connect() as conn:
