@@ -34,6 +34,7 @@ from leeroy.clock import Clock
 from leeroy.config import Config
 from leeroy.db import disk, schema
 from leeroy.db.engine import Database
+from leeroy.db.leftover import Damaged
 from leeroy.db.remotes import REMOTES
 from leeroy.errors import LeeroyError, Unavailable
 from leeroy.footing import Footing, Gone
@@ -341,6 +342,8 @@ class _Server:
 def _why(error: Exception) -> str:
     if isinstance(error, Gone):
         return "the data are gone"
+    if isinstance(error, Damaged):
+        return "the database is damaged"
     if isinstance(error, schema.Outgrown):
         return "the database was changed by another version"
     return "a write may or may not be on the disk"
