@@ -9,6 +9,7 @@ ports, and nothing is left of it.
 from __future__ import annotations
 
 import random
+import re
 import shutil
 import signal
 import tempfile
@@ -30,6 +31,7 @@ from leeroy.terms import Move, Stage
 VICTIMS = ("server", "supervisors", "parent", "starting server", "everything")
 """Who is killed: at random, and every third time just after a deploy's script began."""
 
+_BEGUN = re.compile(rb" start \d+ deploy ")
 _SERVER_DIES = frozenset({"server", "starting server", "everything"})
 
 
@@ -163,7 +165,7 @@ class _Storm:
 
     def _deploys_begun(self) -> int:
         log = self._there.log
-        return log.read_bytes().count(b" deploy ") if log.exists() else 0
+        return len(_BEGUN.findall(log.read_bytes())) if log.exists() else 0
 
     def _count(self, history: History, found: list[Violation], seconds: float) -> Report:
         report = self._report

@@ -64,6 +64,20 @@ on = ["deploy_pending", "cancelled"]
 """
 
 
+_CRANE = """
+untested = true
+[[deploy]]
+environment = "crane"
+run = '''{slow}'''
+grace = "0s"
+interrupted = "again"
+[[notify]]
+to = "{phone}"
+on = ["deploy_pending", "interrupted"]
+"""
+"""Slow: its script outlives the loss of its supervisor, and no `status` says how it ended."""
+
+
 @contextmanager
 def phone() -> Iterator[str]:
     """Somebody who accepts every message; gives the Apprise address."""
@@ -89,7 +103,7 @@ def phone() -> Iterator[str]:
 
 class Installation:
     """
-    A Leeroy in *folder* with two pipelines, on SQLite or on *database*.
+    A Leeroy in *folder* with three pipelines, on SQLite or on *database*.
 
     `log` is the WORLD log of its scripts.  Only processes that name the
     folder are ever found, and so killed.
@@ -109,11 +123,13 @@ class Installation:
         self._values = {
             "repository": str(self._bare),
             "script": world.script(self.log),
+            "slow": world.script(self.log, beats=15, pause_s=0.2),
             "phone": phone_url,
             "log": str(self.log),
         }
         self.define("shop", SHOP)
         self.define("tool", _TOOL)
+        self.define("crane", _CRANE)
         settings = {
             "listen": "127.0.0.1:0",
             "slots": 3,
@@ -150,7 +166,7 @@ class Installation:
         return self._run("git", "-C", work, "rev-parse", "HEAD")
 
     def define(self, name: str, text: str) -> None:
-        """Write a pipeline; {repository}, {script}, {phone} and {log} stand for what is here."""
+        """Write a pipeline; {repository}, {script}, {slow}, {phone}, {log}: what is here."""
         for key, value in self._values.items():
             text = text.replace("{" + key + "}", value)
         (self.folder / "pipelines" / f"{name}.toml").write_text(text, encoding="utf-8")
