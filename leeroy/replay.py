@@ -14,7 +14,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from leeroy import machine
+from leeroy import ends, machine
 from leeroy.db import builds, deploys, steps
 from leeroy.model import Build, Deploy, Event, Step
 from leeroy.terms import HOLDING, Move, Stage, State
@@ -169,4 +169,4 @@ def landed(deploy: Deploy, ran: Sequence[Step]) -> bool:
     if deploy.outcome not in ("failed", "cancelled"):
         return False
     mine = [s for s in ran if s.stage is Stage.deploy and s.environment == deploy.environment]
-    return bool(mine) and mine[-1].exit_code == 0 and mine[-1].reason in (None, "stopped")
+    return bool(mine) and ends.landed(mine[-1])

@@ -84,9 +84,9 @@ class Result:
     How a run ended.
 
     At most one of `exit_code` and `signal` is set; neither: the script was
-    not executed.  `reason` is None (it ended by itself), "timeout",
-    "stopped", or "cannot start: …".  Times are unix seconds; `sha256` is of
-    all `raw_bytes`, those that were dropped included.
+    not executed.  `reason` is None (it ended by itself), one of
+    `wire.TIMEOUT`, `STOPPED` and `OUTSIDE`, or "cannot start: …".  Times are
+    unix seconds; `sha256` is of all `raw_bytes`, those that were dropped included.
     """
 
     exit_code: int | None

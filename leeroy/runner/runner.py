@@ -128,6 +128,11 @@ class Runner:
         """Whether a run that is absent may have begun; see `RunDirs.vanished`."""
         return self.runs.vanished(run_id)
 
+    def elsewhere(self, run_id: str) -> bool:
+        """Whether its supervisor lived in another boot, or another container, than this process."""
+        found = self.runs.supervised(run_id)
+        return found is not None and found.place != process.place()
+
     def result(self, run_id: str) -> Result:
         """How the run ended; raises NotPossible while it has no result."""
         return self.runs.result(run_id)

@@ -8,6 +8,7 @@ done beside the loop; whatever is found becomes an `End` that the loop records.
 from __future__ import annotations
 
 import logging
+import signal
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +17,7 @@ from functools import partial
 
 from sqlalchemy import Connection
 
-from leeroy import onward
+from leeroy import ends, onward
 from leeroy.context import Context
 from leeroy.db import artifacts as manifests
 from leeroy.db import builds
@@ -32,6 +33,8 @@ from leeroy.terms import Stage, State
 log = logging.getLogger(__name__)
 
 AGAIN_S = 1.0
+OUTSIDE_S = 2.0
+"""After so long a server that still lives was not shut down together with the run."""
 
 
 class Finder:
@@ -67,6 +70,7 @@ class Finder:
         self.cleared: set[str] = set()
         self._clearing: set[str] = set()
         self._collecting: set[str] = set()
+        self._outside: dict[str, float] = {}  # ended from outside, and when that was seen
 
     def close(self) -> None:
         """Begin nothing more."""
@@ -93,10 +97,12 @@ class Finder:
             return
         if state is Run.absent and _deploys(launch) and self._runner.vanished(run_id):
             # It may have begun, and even ended: what said so is gone.
-            self._found(End(run_id, Run.lost, trouble="its run directory is gone"))
+            self._found(End(run_id, Run.lost, trouble=ends.GONE))
             return
         if state is not Run.ended:
             self._found(End(run_id, state))
+            return
+        if self._ended_from_outside(run_id, launch):
             return
         patterns = _artifacts(launch)
         if patterns:
@@ -106,6 +112,34 @@ class Finder:
             self._side.submit(self._collect_then_find, run_id, patterns)
         else:
             self._found(self._end(run_id))
+
+    def _ended_from_outside(self, run_id: str, launch: Launch | None) -> bool:
+        """
+        Judge a run that a SIGTERM ended which Leeroy did not send; False: it ended like any other.
+
+        With the host went what could say how far a script came, so it is lost.
+        Else it is known that a deploy script did not exit 0; any other was cut
+        short whatever it says, and may run again.
+        """
+        result = self._runner.result(run_id)
+        elsewhere = self._runner.elsewhere(run_id)
+        killed = result.reason is None and result.signal == signal.SIGTERM and elsewhere
+        if not killed and result.reason != ends.OUTSIDE:
+            return False
+        if _deploys(launch) and result.exit_code == 0:
+            return False
+        if not elsewhere:
+            # The machine may be on its way down, and this process with it: who comes next can tell.
+            now = self._context.clock.monotonic()
+            if now - self._outside.setdefault(run_id, now) < OUTSIDE_S:
+                later(partial(self._again, run_id))
+                return True
+            self._outside.pop(run_id)
+            if _deploys(launch):
+                return False
+        why = ends.SHUT_DOWN if elsewhere else ends.OUTSIDE
+        self._found(End(run_id, Run.lost, trouble=why, chunks=self._follower.rest(run_id)))
+        return True
 
     def _end(
         self,
