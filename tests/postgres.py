@@ -66,6 +66,23 @@ class Postgres:
         """Stop it at once, in order ("fast": sessions are ended)."""
         self._end(signal.SIGINT)
 
+    def hang(self) -> None:
+        """From now on it answers nobody (SIGSTOP of every process of it)."""
+        self._all(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """It answers again, and does what was asked meanwhile."""
+        self._all(signal.SIGCONT)
+
+    def _all(self, number: int) -> None:
+        assert self.process is not None
+        os.kill(self.process.pid, number)  # the first: it makes the others
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit():
+                with contextlib.suppress(OSError):
+                    if _parent(entry) == self.process.pid:
+                        os.kill(int(entry.name), number)
+
     def kill(self) -> None:
         """kill -9 of every process of it."""
         if self.process is None:
