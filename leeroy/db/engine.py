@@ -169,6 +169,8 @@ class Database:
         self._reading.dispose()
 
     def _run_postgres(self, work: Work[Any], reply: Reply) -> None:
+        if reply.done():
+            return  # whoever asked was answered 503 before it was begun
         for attempt in (1, 2, 3):
             try:
                 with self._reading.connect() as conn:

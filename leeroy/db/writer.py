@@ -77,6 +77,8 @@ class SqliteWriter:
                     stopping = True
                 else:
                     jobs += more
+            # Who was answered 503 before it was begun waits no more.
+            jobs = [job for job in jobs if not job[1].done()]
             if jobs:
                 self._write(jobs)
             if stopping:

@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 
 from leeroy.client import Server
 from leeroy.errors import Unavailable
-from leeroy.proof import world
+from leeroy.proof import bound, world
 from leeroy.runner import process
 
 _START_S = 120.0
@@ -114,6 +114,7 @@ class Installation:
         self.log = folder / "world"
         self.database = database or f"sqlite:///{folder}/var/leeroy.db"
         self.wrap: list[str] = []  # put before the server's command; must execute it in place
+        self.server = ["-m", "leeroy", "serve", "--config", "leeroy.toml"]
         self.url = ""
         self.token = ""
         self._server: subprocess.Popen[bytes] | None = None
@@ -174,10 +175,11 @@ class Installation:
     # --- its server
 
     def spawn(self) -> None:
-        """Start a server; it is not ready yet."""
+        """Start a server; it is not ready yet.  It dies with the thread that called this."""
+        binding = [sys.executable, "-I", "-S", bound.__file__, str(os.getpid())]
         with (self.folder / "serve.log").open("ab") as log:
             self._server = subprocess.Popen(
-                [*self.wrap, sys.executable, "-m", "leeroy", "serve", "--config", "leeroy.toml"],
+                [*binding, *self.wrap, sys.executable, *self.server],
                 cwd=self.folder,
                 env=self._environ(),
                 stdout=subprocess.PIPE,

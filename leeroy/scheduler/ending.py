@@ -52,7 +52,7 @@ def record(conn: Connection, context: Context, end: End) -> list[Act]:
         half = context.config.max_log // 2
         if end.result.raw_bytes > 2 * half:
             # The script was faster than the log was followed: one gap, and a tail of its size.
-            logs.trim(conn, step.id, half, end.result.raw_bytes - half)
+            logs.cut(conn, step.id, half, end.result.raw_bytes - half)
     if step.stage is Stage.status and build.state is not State.interrupted:
         # A person knew sooner; what it says counts for nothing any more.
         _set_aside(conn, context, build, step, end)
