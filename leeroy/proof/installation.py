@@ -79,8 +79,8 @@ on = ["deploy_pending", "interrupted"]
 
 
 @contextmanager
-def phone() -> Iterator[str]:
-    """Somebody who accepts every message; gives the Apprise address."""
+def phone(port: int = 0) -> Iterator[str]:
+    """Somebody who accepts every message, at *port* or any free one; gives the Apprise address."""
 
     class Phone(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -92,7 +92,7 @@ def phone() -> Iterator[str]:
         def log_message(self, format: str, *arguments: Any) -> None:
             """Say nothing."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Phone)
+    server = ThreadingHTTPServer(("127.0.0.1", port), Phone)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         yield f"json://127.0.0.1:{server.server_address[1]}/"
@@ -105,6 +105,7 @@ class Installation:
     """
     A Leeroy in *folder* with three pipelines, on SQLite or on *database*.
 
+    One that is there already is taken as it is; its token only its maker knows.
     `log` is the WORLD log of its scripts.  Only processes that name the
     folder are ever found, and so killed.
     """
@@ -119,8 +120,6 @@ class Installation:
         self.token = ""
         self._server: subprocess.Popen[bytes] | None = None
         self._bare = folder / "shop.git"
-        self.commit = self._repository()
-        (folder / "pipelines").mkdir()
         self._values = {
             "repository": str(self._bare),
             "script": world.script(self.log),
@@ -128,6 +127,11 @@ class Installation:
             "phone": phone_url,
             "log": str(self.log),
         }
+        if (folder / "leeroy.toml").exists():
+            self.commit = self._run("git", "-C", str(self._bare), "rev-parse", "main")
+            return
+        self.commit = self._repository()
+        (folder / "pipelines").mkdir()
         self.define("shop", SHOP)
         self.define("tool", _TOOL)
         self.define("crane", _CRANE)
