@@ -211,6 +211,30 @@ def second_is_cancelled(
     return rows(changed, notices=mine if before is None else [*mine, told])
 
 
+def second_gave_way_to_another(story: History, *, told: bool | None) -> History:
+    """
+    As `second_gives_way`, a millisecond late, to a fourth build that was announced then.
+
+    That one's transaction waited for nobody and was committed before the
+    third's (its notices have the smaller numbers) where *told*, and after it
+    where not; None: before it, and of the second nobody was told.
+    """
+    late = timedelta(milliseconds=1)
+    third = next(e for e in story.rows.events[3] if e.to_state is State.deploy_pending)
+    first = min(n.id for n in story.rows.notices if (n.build_id, n.seq) == (3, third.seq))
+    number = first + 1 if told is False else first - 1
+    changed = second_gives_way(story, late)
+    gone = changed.rows.events[2][-1]
+    fourth = [replace(e, build_id=4, at=e.at + late) for e in story.rows.events[3]][: third.seq]
+    fourth.append(replace(gone, build_id=4, seq=third.seq + 1))
+    builds = {**story.rows.builds, 4: replace(story.rows.builds[3], id=4)}
+    mine = [n for n in story.rows.notices if (n.build_id, n.seq) != (2, gone.seq)]
+    mine.append(replace(mine[0], id=number, build_id=4, seq=third.seq))
+    if told is not None:
+        mine.append(replace(mine[0], id=number, build_id=2, seq=gone.seq))
+    return rows(changed, notices=mine, builds=builds, events={**changed.rows.events, 4: fourth})
+
+
 def told_just_before(story: History) -> History:
     """Somebody was told half a second before the script of a deploy began."""
     first = next(m for m in story.marks if (m.build, m.stage, m.what) == (1, Stage.deploy, "start"))
@@ -370,6 +394,15 @@ def test_who_gives_way_at_that_moment_breaks_no_rule(story: History) -> None:
     """The same story as the one that is too late, but for a millisecond."""
     good = second_gives_way(story, timedelta(0))
     assert [] == [v for number, check in RULES if number == "D3" for v in check(good)]
+
+
+@pytest.mark.parametrize(("told", "broken"), [(True, False), (None, False), (False, True)])
+def test_of_two_transactions_the_numbers_tell_which_came_first(
+    story: History, told: bool | None, broken: bool
+) -> None:
+    """The second gave way to a build whose announcement has the later time, and which number?"""
+    found = second_gave_way_to_another(story, told=told)
+    assert broken == bool([v for number, check in RULES if number == "D3" for v in check(found)])
 
 
 @pytest.mark.parametrize("before", [True, None], ids=["told", "in silence"])
