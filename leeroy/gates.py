@@ -32,8 +32,8 @@ class Facts:
     `plan` is the deploy as the pipeline says it; `places` are the environments
     that share its lock, its own and the row for all included.  `listening` is
     how many targets the announcement goes to.  `watched_s` is how long the
-    asking process has watched the announced, heard and otherwise free deploy;
-    None: it has not.
+    asking process has watched the announced, heard and otherwise free deploy,
+    `tried_s` for how long it has tried in vain to tell anybody; None: it has not.
     """
 
     build: Build
@@ -43,6 +43,7 @@ class Facts:
     older_tags: Sequence[int]
     listening: int
     watched_s: float | None
+    tried_s: float | None = None
     now: datetime
 
     @property
@@ -165,16 +166,29 @@ def _hurried(facts: Facts) -> bool:
     )
 
 
+def untold(facts: Facts) -> bool:
+    """Whether people are owed a grace period, and nobody has been told yet."""
+    return not _hurried(facts) and facts.deploy.heard_at is None
+
+
 def heard(facts: Facts) -> Wait | None:
-    """The grace period starts when somebody was told."""
-    if _hurried(facts) or facts.deploy.heard_at is not None:
+    """
+    The grace period starts when somebody was told.
+
+    What counts is the time in which it was really tried: while the server was
+    down or stopped, or its database away, nobody could have been told.
+    """
+    if not untold(facts):
         return None
-    since = facts.deploy.announced_at or facts.now
-    until = since + timedelta(seconds=UNHEARD_S)
-    if facts.now >= until and facts.plan.unheard == "deploy":
+    left = UNHEARD_S - (facts.tried_s or 0.0)
+    # Whoever only looks has not tried: that the period runs says that it was tried long enough.
+    enough = left <= 0 if facts.tried_s is not None else facts.deploy.deploy_at is not None
+    if enough and facts.plan.unheard == "deploy":
         return None
     return Wait(
-        "heard", "nobody could be told yet; the grace period starts when somebody was", until
+        "heard",
+        "nobody could be told yet; the grace period starts when somebody was",
+        facts.now + timedelta(seconds=max(left, 0.0)),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from datetime import timedelta
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -186,28 +186,34 @@ def unannounce(conn: Connection, *, pipeline: str | None, environment: str | Non
     conn.execute(statement.values(announced_at=None, heard_at=None, heard_by=None, deploy_at=None))
 
 
-def put_off(conn: Connection, by: timedelta) -> None:
-    """The clock was set by *by*: move the announcements that nobody has heard along with it."""
-    unheard = (
-        select(deploys.c.build_id, deploys.c.environment, deploys.c.announced_at)
+def pending(conn: Connection) -> frozenset[int]:
+    """The builds of which a deploy is announced and has not begun."""
+    waiting = select(builds.c.id).where(builds.c.state == State.deploy_pending)
+    return frozenset(conn.execute(waiting).scalars())
+
+
+def approved_before(conn: Connection, moment: datetime) -> list[int]:
+    """The builds whose waiting deploy was approved before *moment*."""
+    statement = (
+        select(deploys.c.build_id)
         .join(builds, builds.c.id == deploys.c.build_id)
         .where(
             builds.c.state == State.deploy_pending,
             deploys.c.environment == builds.c.environment,
-            deploys.c.announced_at.is_not(None),
-            deploys.c.heard_at.is_(None),
+            deploys.c.approved_at < moment,
         )
+        .order_by(deploys.c.build_id)
     )
-    for row in conn.execute(unheard).all():
-        conn.execute(
-            update(deploys)
-            .where(
-                deploys.c.build_id == row.build_id,
-                deploys.c.environment == row.environment,
-                deploys.c.announced_at == row.announced_at,
-            )
-            .values(announced_at=row.announced_at + by)
-        )
+    return list(conn.execute(statement).scalars())
+
+
+def hurried_before(conn: Connection, moment: datetime) -> list[int]:
+    """The builds without a grace period (`--now`) that came before *moment* and are not over."""
+    over = [state for state in State if state.over]
+    statement = select(builds.c.id).where(
+        builds.c.without_grace, builds.c.created_at < moment, builds.c.state.not_in(over)
+    )
+    return list(conn.execute(statement.order_by(builds.c.id)).scalars())
 
 
 def last_of_each(conn: Connection, count: int) -> set[int]:

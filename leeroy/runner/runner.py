@@ -202,7 +202,7 @@ class Runner:
         self.runs.forget(run_id)
 
     def all(self) -> list[str]:
-        """The ids of all runs that have a directory, sorted."""
+        """The ids of all runs that have a directory, or the note that they had one; sorted."""
         return self.runs.all()
 
     # --- the thread

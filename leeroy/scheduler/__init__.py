@@ -7,6 +7,7 @@ The loop that asks every row "what is due?", and carries out what was decided.
     starting   which queued build gets a slot, and which scripts it has
     ending     what the end of a script means for its build
     waiting    what becomes of a deploy that waits, or whose end nobody saw
+    attention  how much of the time this process was really there
     acts       what follows a decision: launch a script, stop it, watch it
     specs      a step's row made a script with its environment and secrets
     following  the output of running scripts, brought into the database

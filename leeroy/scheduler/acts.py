@@ -51,13 +51,20 @@ class StartWatch:
 
 
 @dataclass(frozen=True)
+class StartTrying:
+    """From now on it is counted for how long nobody could be told of an announced deploy."""
+
+    key: TryKey
+
+
+@dataclass(frozen=True)
 class DropWatch:
     """A gate closed: what was watched counts for nothing."""
 
     build_id: int
 
 
-Act = Launch | Stop | Tidy | StartWatch | DropWatch
+Act = Launch | Stop | Tidy | StartWatch | StartTrying | DropWatch
 WatchKey = tuple[int, str, int, bool]
 """
 Build, environment, the seq of the announcement, and whether somebody had been told.
@@ -65,6 +72,8 @@ Build, environment, the seq of the announcement, and whether somebody had been t
 With `unheard = "deploy"` a period may begin with nobody told; whoever is told
 in the middle of it still gets a full one, so that is another watch.
 """
+TryKey = tuple[int, str, int]
+"""Build, environment, and the seq of the announcement that nobody has heard yet."""
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+from leeroy import gates
 from leeroy.context import Context
 from leeroy.errors import LeeroyError
 from leeroy.runner.runner import Run, Runner
@@ -21,11 +22,14 @@ from leeroy.scheduler.acts import (
     DropWatch,
     End,
     Launch,
+    StartTrying,
     StartWatch,
     Stop,
     Tidy,
+    TryKey,
     WatchKey,
 )
+from leeroy.scheduler.attention import Attention
 from leeroy.scheduler.following import Follower
 from leeroy.terms import Stage
 
@@ -36,8 +40,9 @@ class Doer:
     """
     Does what was decided; `failed(end)` is told of a script that cannot be started.
 
-    `launches` are the runs under way, `watches` says since when (monotonic)
-    each announced deploy is watched.
+    `launches` are the runs under way, `watches` says since when each announced
+    deploy is watched, `tries` since when nobody could be told of it; both by
+    the clock of `attention`.
     """
 
     def __init__(
@@ -47,14 +52,17 @@ class Doer:
         follower: Follower,
         side: ThreadPoolExecutor,
         failed: Callable[[End], None],
+        attention: Attention,
     ) -> None:
         self._runner = runner
         self._context = context
         self._follower = follower
         self._side = side
         self._failed = failed
+        self._attention = attention
         self.launches: dict[str, Launch] = {}
         self.watches: dict[WatchKey, float] = {}
+        self.tries: dict[TryKey, float] = {}
         self._stops: dict[str, Stop] = {}
 
     def perform(self, answers: Sequence[list[Act] | Exception]) -> None:
@@ -76,12 +84,31 @@ class Doer:
         elif isinstance(act, Stop):
             self.stop(act)
         elif isinstance(act, StartWatch):
-            self.watches[act.key] = self._context.clock.monotonic()
+            self.watches[act.key] = self._attention.worked()
+        elif isinstance(act, StartTrying):
+            self.tries = {key: at for key, at in self.tries.items() if key[0] != act.key[0]}
+            self.tries[act.key] = self._attention.worked()
         elif isinstance(act, DropWatch):
             for key in [key for key in self.watches if key[0] == act.build_id]:
                 del self.watches[key]
         elif isinstance(act, Tidy):
             self._side.submit(self._tidy, act.workspace)
+
+    def watching(self) -> bool:
+        """Whether anything depends on how long this process is really there."""
+        if self.watches:
+            return True
+        enough = self._attention.worked() - gates.UNHEARD_S
+        return any(since > enough for since in self.tries.values())
+
+    def watch_only(self, pending: Collection[int]) -> None:
+        """All but the builds *pending* wait no more."""
+        self.watches = {key: at for key, at in self.watches.items() if key[0] in pending}
+        self.tries = {key: at for key, at in self.tries.items() if key[0] in pending}
+
+    def watch_nothing(self) -> None:
+        """What was watched was interrupted, and counts for nothing."""
+        self.watch_only(())
 
     def forget(self, end: End) -> None:
         """The end is recorded: nothing of the run is needed any more, unless it is lost."""

@@ -24,6 +24,8 @@ from leeroy.terms import Move, Stage, State, StepState
 
 MOST_REQUEUES = 3
 MOST_WITHDRAWALS = 3
+MOST_REPEATS = 3
+"""So often a lost deploy is run again by itself in an environment, with `interrupted = "again"`."""
 
 
 def record(conn: Connection, context: Context, end: End) -> list[Act]:
@@ -50,7 +52,7 @@ def record(conn: Connection, context: Context, end: End) -> list[Act]:
         half = context.config.max_log // 2
         if end.result.raw_bytes > 2 * half:
             # The script was faster than the log was followed: one gap, and a tail of its size.
-            logs.trim(conn, step.id, half, end.result.raw_bytes - half)
+            logs.cut(conn, step.id, half, end.result.raw_bytes - half)
     if step.stage is Stage.status and build.state is not State.interrupted:
         # A person knew sooner; what it says counts for nothing any more.
         _set_aside(conn, context, build, step, end)
@@ -325,6 +327,9 @@ def _lost(conn: Connection, context: Context, build: Build, step: Step, reason: 
         if step.stage is Stage.verify:
             return _stopped(conn, context, build, landed=True)
         steps.give_up_waiting(conn, build.id)
+        if _lost_too_often(conn, build):
+            often = f"it was lost more than {MOST_REPEATS} times here"
+            reason = f"{reason}; {often}, so it is not repeated by itself"
         _move(conn, context, build, Move.lose, reason=reason)
         return []
     if build.state is State.interrupted and step.stage is Stage.status:
@@ -335,6 +340,15 @@ def _lost(conn: Connection, context: Context, build: Build, step: Step, reason: 
 # --- what becomes of an interrupted deploy
 
 
+def _lost_too_often(conn: Connection, build: Build) -> bool:
+    """Whether the rule "again" has done what it may for this build at its environment."""
+    if onward.plan_of(build).interrupted != "again":
+        return False
+    mine = [s for s in steps.of(conn, build.id) if s.environment == build.environment]
+    lost = [s for s in mine if (s.stage, s.state) == (Stage.deploy, StepState.interrupted)]
+    return len(lost) > MOST_REPEATS
+
+
 def _of_status(conn: Connection, context: Context, build: Build, step: Step) -> list[Act]:
     rule = onward.plan_of(build).interrupted
     if step.state is StepState.passed:
@@ -342,7 +356,8 @@ def _of_status(conn: Connection, context: Context, build: Build, step: Step) -> 
         resolved(conn, context, build, Move.resolve_done, actor="status script", reason=reason)
         return []
     if step.exit_code == 1 and step.reason is None:
-        how = Move.resolve_again if rule == "again" else Move.resolve_failed
+        again = rule == "again" and not _lost_too_often(conn, build)
+        how = Move.resolve_again if again else Move.resolve_failed
         reason = "the status script says that it did not land"
         resolved(conn, context, build, how, actor="status script", reason=reason)
         return []
@@ -352,7 +367,7 @@ def _of_status(conn: Connection, context: Context, build: Build, step: Step) -> 
 def by_rule(conn: Connection, context: Context, build: Build, why: str) -> list[Act]:
     """What the pipeline says about a deploy of which nobody knows how it ended."""
     rule = onward.plan_of(build).interrupted
-    if rule == "hold":
+    if rule == "hold" or _lost_too_often(conn, build):
         builds.change(conn, build.id, due_at=None)
         return []
     how = Move.resolve_failed if rule == "fail" else Move.resolve_again

@@ -22,12 +22,13 @@ from leeroy.context import Context
 from leeroy.db import artifacts as manifests
 from leeroy.db import builds
 from leeroy.db.engine import Database
+from leeroy.model import Build, Step
 from leeroy.runner.checkout import RESULT
 from leeroy.runner.runner import Run, Runner
 from leeroy.scheduler import artifacts, recovering, specs
 from leeroy.scheduler.acts import End, Launch
 from leeroy.scheduler.following import Follower
-from leeroy.terms import Stage
+from leeroy.terms import Stage, State
 
 log = logging.getLogger(__name__)
 
@@ -41,8 +42,8 @@ class Finder:
     Finds out how runs ended; `found(end)` is called from any thread, once for each look.
 
     `launches` are the runs this process launched or took up; `again(run_id)`
-    asks for another look later.  `cleared` are the builds of whose lost
-    scripts provably nothing is left.
+    asks for another look later.  `cleared` are the lost deploys' runs of which
+    provably nothing is left: each loss has a run of its own.
     """
 
     def __init__(
@@ -64,10 +65,16 @@ class Finder:
         self._side = side
         self._found = found
         self._again = again
-        self.cleared: set[int] = set()
-        self._clearing: set[int] = set()
+        # Of its own: artifacts that are copied for minutes must not keep a loss from being told.
+        self._clearers = ThreadPoolExecutor(4, "clearing")
+        self.cleared: set[str] = set()
+        self._clearing: set[str] = set()
         self._collecting: set[str] = set()
         self._outside: dict[str, float] = {}  # ended from outside, and when that was seen
+
+    def close(self) -> None:
+        """Begin nothing more."""
+        self._clearers.shutdown(wait=False, cancel_futures=True)
 
     def look(self, run_id: str) -> None:
         """Find out how a run ended; what takes long is done beside the loop."""
@@ -84,10 +91,9 @@ class Finder:
                 return
         launch = self._launches.get(run_id)
         if state is Run.lost:
-            if _deploys(launch):
-                self._found(End(run_id, state, chunks=self._follower.rest(run_id)))
-            else:
-                self._side.submit(self._clear_then_find, run_id)
+            if run_id not in self._clearing:
+                self._clearing.add(run_id)
+                self._clearers.submit(self._clear_then_find, run_id, _deploys(launch))
             return
         if state is Run.absent and _deploys(launch) and self._runner.vanished(run_id):
             # It may have begun, and even ended: what said so is gone.
@@ -180,34 +186,70 @@ class Finder:
         limit = self._context.config.max_artifacts
         return artifacts.collect(where.workspace, patterns, where.artifacts, earlier, limit)
 
-    def _clear_then_find(self, run_id: str) -> None:
+    def _clear_then_find(self, run_id: str, deploys: bool) -> None:
+        """
+        A test is lost only once nothing of it is alive: then it is run again.
+
+        People hear of a lost deploy in any case, but first what is left of it
+        is ended: whatever they answer, it does not run beside the next one.
+        """
+        clear = False
         try:
-            if self._runner.clear(run_id):
-                self._found(
-                    End(run_id, self._runner.look(run_id), chunks=self._follower.rest(run_id))
-                )
+            clear = self._runner.clear(run_id)
+            state = self._runner.look(run_id)
+            if state is Run.lost and (clear or deploys):
+                if clear and deploys:
+                    self.cleared.add(run_id)
+                self._found(End(run_id, state, chunks=self._follower.rest(run_id)))
                 return
         except Exception:
             log.exception("what is left of run %s cannot be ended", run_id)
+        finally:
+            self._clearing.discard(run_id)
         later(partial(self._again, run_id))
 
     def clear_lost(self, due: list[int]) -> None:
         """See to it that nothing of an interrupted deploy is alive, before anything follows."""
-        for build, step in self._database.read(partial(recovering.lost, context=self._context)):
-            if build.id in due and build.id not in self._clearing and step.run_id is not None:
-                self._clearing.add(build.id)
-                self._side.submit(self._clear_build, build.id, step.run_id)
+        if not due:
+            return
+        lost = self._database.read(partial(recovering.lost, context=self._context))
+        self.cleared.intersection_update([step.run_id for _, step in lost])
+        for build, step in lost:
+            run_id = step.run_id
+            if build.id not in due or run_id is None:
+                continue
+            if run_id not in self._clearing and run_id not in self.cleared:
+                self._clearing.add(run_id)
+                self._clearers.submit(self._clear_build, build, step)
 
-    def _clear_build(self, build_id: int, run_id: str) -> None:
+    def _clear_build(self, build: Build, step: Step) -> None:
+        run_id = step.run_id
+        assert run_id is not None
         try:
+            if self.take_late(build, step):
+                return
             if self._runner.clear(run_id):
-                self.cleared.add(build_id)
+                self.cleared.add(run_id)
                 now = self._context.clock.now()
-                self._database.transact(partial(_due_now, build_id=build_id, now=now))
+                self._database.transact(partial(_due_now, build_id=build.id, now=now))
         except Exception:
             log.exception("what is left of run %s cannot be ended", run_id)
         finally:
-            self._clearing.discard(build_id)
+            self._clearing.discard(run_id)
+
+    def take_late(self, build: Build, step: Step) -> bool:
+        """Whether the end of an interrupted deploy is known after all; then it is recorded."""
+        if step.run_id is None or self._runner.look(step.run_id) is not Run.ended:
+            return False
+        late = partial(
+            recovering.late,
+            context=self._context,
+            build_id=build.id,
+            step=step,
+            result=self._runner.result(step.run_id),
+        )
+        self._database.transact(late)
+        return True
 
 
 def later(what: Callable[[], None]) -> None:
@@ -218,8 +260,10 @@ def later(what: Callable[[], None]) -> None:
 
 
 def _due_now(conn: Connection, build_id: int, now: datetime) -> None:
-    builds.change(conn, build_id, due_at=now)
-    builds.wake(conn)
+    build = builds.get(conn, build_id, lock=True)
+    if build is not None and build.state is State.interrupted:
+        builds.change(conn, build_id, due_at=now)
+        builds.wake(conn)
 
 
 def _deploys(launch: Launch | None) -> bool:

@@ -24,24 +24,22 @@ from sqlalchemy import Connection
 
 from leeroy import guard
 from leeroy.context import Context
-from leeroy.db import house, schema
+from leeroy.db import deploys, house, schema
 from leeroy.db.engine import Database
 from leeroy.errors import LeeroyError, NotFound, Overtaken, Unavailable
 from leeroy.model import Build
 from leeroy.runner.runner import Run, Runner
 from leeroy.scheduler import ending, keeping, recovering, starting, waiting
 from leeroy.scheduler.acts import Act, End, Launch, Stop
+from leeroy.scheduler.attention import TICK_S, Attention
 from leeroy.scheduler.doing import Doer
 from leeroy.scheduler.finding import Finder, later
 from leeroy.scheduler.following import Follower
+from leeroy.terms import State
 
 log = logging.getLogger(__name__)
 
 BEAT_S = 5.0
-AWAY_S = 10.0
-"""So long without a look, and a watch counts as interrupted."""
-_SLACK_S = 1.0
-"""A turn may come so much later than meant; what is beyond it is not counted as watched."""
 _CLOCK_SET_S = 2.0
 """A wall clock that moves so much against the monotonic one was set."""
 _AFTER_ERROR_S = 1.0
@@ -77,8 +75,8 @@ class Scheduler:
         self._ended: deque[str] = deque()
         self._ends: deque[End] = deque()
         self._name = self._new_name()
-        self._away_s = 0.0
-        self._doer = Doer(runner, context, self._follower, self._side, self._add)
+        self._attention = Attention(context.clock)
+        self._doer = Doer(runner, context, self._follower, self._side, self._add, self._attention)
         self._finder = Finder(
             database,
             runner,
@@ -92,11 +90,8 @@ class Scheduler:
         self._sick: dict[int, float] = {}
         self._next_beat = 0.0
         self._next_round = 0.0
-        self._last_turn = self._seen = self._context.clock.monotonic()
-        self._meant_s = 0.0
         self._blind = False
         self._pending = 0
-        self._asleep_s = _asleep()
         self._offset_s = self._offset()
 
     # --- the server's life
@@ -107,10 +102,11 @@ class Scheduler:
         before = self._database.transact(
             partial(recovering.arrive, context=self._context, boot_id=self._boot_id)
         )
+        away_s = 0.0
         if before is not None:
-            away = (self._context.clock.now() - before).total_seconds()
-            self._away_s = max(away, 0.0)
+            away_s = max((self._context.clock.now() - before).total_seconds(), 0.0)
         self._recover()
+        self._attention.begin(away_s)
         self._follower.start()
         self._thread.start()
 
@@ -121,6 +117,7 @@ class Scheduler:
         if self._thread.is_alive():
             self._thread.join()
         self._follower.close()
+        self._finder.close()
         self._side.shutdown(wait=False, cancel_futures=True)
         context = self._context
         with contextlib.suppress(LeeroyError):  # without it the next start calls it a crash
@@ -169,17 +166,7 @@ class Scheduler:
     def _recover(self) -> None:
         self._take_up()
         for build, step in self._database.read(partial(recovering.lost, context=self._context)):
-            if step.run_id is not None and self._runner.look(step.run_id) is Run.ended:
-                result = self._runner.result(step.run_id)
-                self._database.transact(
-                    partial(
-                        recovering.late,
-                        context=self._context,
-                        build_id=build.id,
-                        step=step,
-                        result=result,
-                    )
-                )
+            self._finder.take_late(build, step)
 
     # --- one turn
 
@@ -189,7 +176,7 @@ class Scheduler:
             try:
                 pause = self.turn()
                 self._say_what_was_announced()
-                self._seen = self._context.clock.monotonic()
+                self._attention.complete()
             except Unavailable as exc:
                 log.warning("the loop waits: %s", exc)
                 self._blind = True
@@ -197,9 +184,19 @@ class Scheduler:
             except Exception:
                 log.exception("a turn of the loop failed")
                 pause = _AFTER_ERROR_S
-            self._meant_s = pause
-            if pause > 0:
-                self._wake.wait(pause)
+            self._wait(pause)
+
+    def _wait(self, pause: float) -> None:
+        """Until something may be due; while something is watched, with looks at the clock."""
+        monotonic = self._context.clock.monotonic
+        until = monotonic() + pause
+        self._attention.worked()
+        while not self._wake.is_set() and (left := until - monotonic()) > 0:
+            meant = min(left, TICK_S) if self._doer.watching() else left
+            self._wake.wait(meant)
+            self._attention.waited(meant)
+            if self._attention.interrupted():
+                return
 
     def turn(self) -> float:
         """Do all that is due now; returns for how many seconds nothing more will be."""
@@ -248,11 +245,13 @@ class Scheduler:
         due = [b for b in due if self._sick.get(b.id, 0.0) <= mono]
         if not due:
             return False
-        self._finder.clear_lost([b.id for b in due if b.id not in self._finder.cleared])
+        self._finder.clear_lost([b.id for b in due if b.state is State.interrupted])
+        counted = self._attention.worked()
         watching = waiting.Watching(
             name=self._name,
-            away_s=self._away_s,
-            watched={key: mono - since for key, since in self._doer.watches.items()},
+            away_s=self._attention.away_s,
+            watched={key: counted - since for key, since in self._doer.watches.items()},
+            tried={key: counted - since for key, since in self._doer.tries.items()},
             room=room,
             cleared=frozenset(self._finder.cleared),
         )
@@ -288,6 +287,7 @@ class Scheduler:
             except Exception as exc:
                 log.exception("a decision failed")
                 answers.append(exc)
+            self._attention.worked()
         if unavailable is not None:
             # Those that were committed are acted on; the others are found due again.
             self._doer.perform(answers)
@@ -309,6 +309,8 @@ class Scheduler:
             return
         self._next_beat = mono + BEAT_S
         self._take_up()
+        if self._doer.watches or self._doer.tries:
+            self._doer.watch_only(self._database.read(deploys.pending))
         context = self._context
         self._database.submit(
             lambda conn: house.beat(
@@ -343,38 +345,30 @@ class Scheduler:
         What interrupts a watch: a pause of the machine or of this process, or a lost database.
 
         While the database does not answer nobody can stop a deploy, so that
-        time is no grace either.  A pause too short to be told of does not
-        count as watched.  A wall clock that was set moves what it decides.
+        time is no grace either.  After a wall clock was set all is looked at.
         """
-        mono, asleep = self._context.clock.monotonic(), _asleep()
-        late = mono - self._last_turn - self._meant_s
-        slept = asleep - self._asleep_s
-        if self._blind or max(slept, mono - self._last_turn - AWAY_S) > 1.0:
-            away = slept + mono - self._seen
+        if self._blind or self._attention.interrupted():
             now = self._context.clock.now()
             self._pending = self._database.transact(partial(recovering.rouse, now=now))
             if self._blind:
                 self._take_up()
             self._blind = False
             self._name = self._new_name()
-            self._away_s = away
-            self._doer.watches.clear()
-        elif late > _SLACK_S:
-            self._doer.watches = {key: at + late for key, at in self._doer.watches.items()}
+            self._attention.resumed()
+            self._doer.watch_nothing()
         offset = self._offset()
         ahead = offset - self._offset_s
         if abs(ahead) > _CLOCK_SET_S:
             log.warning("the clock was set by %+.0f s", ahead)
             now = self._context.clock.now()
-            self._database.transact(partial(recovering.clock_set, now=now, ahead_s=ahead))
+            self._database.transact(partial(recovering.clock_set, now=now))
         self._offset_s = offset
-        self._last_turn, self._asleep_s = mono, asleep
 
     def _say_what_was_announced(self) -> None:
         """Once it is done: a disk that stays full would have it said with each attempt."""
         pending, self._pending = self._pending, 0
         if pending:
-            log.warning("%s", recovering.announced(pending, self._away_s))
+            log.warning("%s", recovering.announced(pending, self._attention.away_s))
 
     def _offset(self) -> float:
         """How far the wall clock is ahead of the clock that counts sleep and is never set."""
@@ -393,8 +387,3 @@ class Scheduler:
 def boot_id() -> str:
     """Which start of this machine it is."""
     return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-
-
-def _asleep() -> float:
-    """For how long the machine has slept since it was booted."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME) - time.clock_gettime(time.CLOCK_MONOTONIC)

@@ -8,13 +8,13 @@ told by its run directory, and recorded like any end.  Nothing here decides.
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from sqlalchemy import Connection
 
 from leeroy import ends
 from leeroy.context import Context
-from leeroy.db import builds, chronicle, deploys, house, logs, outbox, steps
+from leeroy.db import builds, chronicle, house, logs, outbox, steps
 from leeroy.model import Build, Step
 from leeroy.operations.resolving import resolved
 from leeroy.runner.runner import Result
@@ -32,13 +32,8 @@ def arrive(conn: Connection, context: Context, boot_id: str) -> datetime | None:
     return before
 
 
-def clock_set(conn: Connection, now: datetime, ahead_s: float) -> None:
-    """
-    The wall clock was set: nobody's time is shortened by it, and nothing sleeps until it is back.
-
-    *ahead_s*: by how much it is ahead of where it would have been.
-    """
-    deploys.put_off(conn, timedelta(seconds=ahead_s))
+def clock_set(conn: Connection, now: datetime) -> None:
+    """The wall clock was set: nothing sleeps until it is back."""
     outbox.hurry(conn, now)
     builds.rouse(conn, now)
 

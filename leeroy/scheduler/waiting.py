@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -15,7 +15,16 @@ from leeroy.context import Context
 from leeroy.db import builds, chronicle, deploys, steps
 from leeroy.model import Build, Step
 from leeroy.scheduler import ending, starting
-from leeroy.scheduler.acts import Act, DropWatch, Launch, StartWatch, Stop, WatchKey
+from leeroy.scheduler.acts import (
+    Act,
+    DropWatch,
+    Launch,
+    StartTrying,
+    StartWatch,
+    Stop,
+    TryKey,
+    WatchKey,
+)
 from leeroy.terms import Kind, Move, Stage, State, StepState
 
 LOOKED_AT = (
@@ -26,6 +35,10 @@ LOOKED_AT = (
     State.deploying,
 )
 _AGAIN_S = 5.0
+_SHIFTED = timedelta(seconds=0.5)
+"""By so much what people are shown of a deploy's start may be wrong."""
+_HELD_S = 60.0
+"""A person is asked and nothing waits for it, so this often is enough to look what is left."""
 
 
 @dataclass(frozen=True)
@@ -35,15 +48,17 @@ class Watching:
 
     `name` is this process's own (a new one after every interruption), `away_s`
     how long nobody watched before it began.  `watched` holds for how many
-    seconds each deploy has been watched; `room` says why nothing may start.
-    `cleared` are the builds of whose lost scripts provably nothing is left.
+    seconds each deploy has been watched, `tried` for how many nobody could be
+    told of it; `room` says why nothing may start.
+    `cleared` are the lost deploys' runs of which provably nothing is left.
     """
 
     name: str
     away_s: float
     watched: Mapping[WatchKey, float]
     room: str | None
-    cleared: frozenset[int]
+    cleared: frozenset[str]
+    tried: Mapping[TryKey, float] = field(default_factory=dict)
 
 
 def due(conn: Connection, now: datetime) -> tuple[list[Build], datetime | None]:
@@ -96,14 +111,16 @@ def _pending(conn: Connection, context: Context, build: Build, watching: Watchin
     plan = onward.plan_of(build)
     facts = gates.facts(conn, build, plan, now=now, lock=True)
     heard = facts.deploy.heard_at is not None
-    key: WatchKey = (build.id, plan.environment, facts.deploy.announced_seq or 0, heard)
+    announced: TryKey = (build.id, plan.environment, facts.deploy.announced_seq or 0)
+    key: WatchKey = (*announced, heard)
+    facts = replace(facts, tried_s=watching.tried.get(announced, 0.0))
     older = gates.overtaken_by(conn, build, facts.environment)
     if older is not None:
         _move(conn, context, build, Move.supersede, reason=older)
         return [DropWatch(build.id)]
     wait = gates.closed(facts, gates.BEFORE_GRACE)
     if wait is None or wait.gate != "window":  # outside its window nothing needs to be watched
-        if _interrupted_watch(facts, watching):
+        if _interrupted_watch(facts, watching, context.config.stale_after_s):
             return _watch_anew(conn, context, build, facts, watching)
         if _opened_since(facts):
             return _announce_anew(
@@ -121,11 +138,13 @@ def _pending(conn: Connection, context: Context, build: Build, watching: Watchin
             if facts.deploy.deploy_at is not None:  # it will not be then
                 deploys.put(conn, build, plan.environment, deploy_at=None)
             builds.change(conn, build.id, due_at=wait.until)
+        if gates.untold(facts) and announced not in watching.tried:
+            return [DropWatch(build.id), StartTrying(announced)]
         return [DropWatch(build.id)]
     if watching.room is not None:
         builds.change(conn, build.id, due_at=now + timedelta(seconds=_AGAIN_S))
         return []
-    grace = gates.grace(_seen(facts, watching.watched.get(key)))
+    grace = gates.grace(replace(facts, watched_s=watching.watched.get(key)))
     if grace is None:
         if guard.look(conn, context) is not None:
             return [DropWatch(build.id)]  # frozen in this very transaction
@@ -133,7 +152,11 @@ def _pending(conn: Connection, context: Context, build: Build, watching: Watchin
         return [DropWatch(build.id), *_deploy(conn, context, build, facts)]
     if key in watching.watched:
         left = plan.grace_s - watching.watched[key]
-        builds.change(conn, build.id, due_at=now + timedelta(seconds=max(left, 0.001)))
+        until = now + timedelta(seconds=max(left, 0.001))
+        if facts.deploy.deploy_at is None or abs(until - facts.deploy.deploy_at) > _SHIFTED:
+            # Not all of the time counted, or the clock was set.
+            deploys.put(conn, build, plan.environment, deploy_at=until)
+        builds.change(conn, build.id, due_at=until)
         return []
     until = now + timedelta(seconds=plan.grace_s)
     deploys.put(conn, build, plan.environment, deploy_at=until)
@@ -168,6 +191,10 @@ def _open(
         why = 'no grace period (grace = "0s")'
     elif facts.listening == 0:
         why = "no grace period: nobody hears deploy_pending"
+    elif deploy.heard_at is None:
+        minutes = int(gates.UNHEARD_S // 60)
+        lets = 'its pipeline lets it go all the same (unheard = "deploy")'
+        why = f"nobody could be told for {minutes} minutes, and {lets}"
     else:
         why = f"the grace period of {grace_s:g} s was watched to its end"
     number = None if watched_s is None else round(watched_s * 1_000_000)
@@ -177,18 +204,17 @@ def _open(
     )  # fmt: skip
 
 
-def _seen(facts: gates.Facts, watched_s: float | None) -> gates.Facts:
-    return gates.Facts(**{**facts.__dict__, "watched_s": watched_s})
-
-
-def _interrupted_watch(facts: gates.Facts, watching: Watching) -> bool:
+def _interrupted_watch(facts: gates.Facts, watching: Watching, stale_after_s: float) -> bool:
     deploy = facts.deploy
     if deploy.approved_at is not None or deploy.held_at is not None:
         return False
     if deploy.announced_at is None:
         return True  # after a thaw
+    if deploy.watcher is None or deploy.watcher == watching.name:
+        return False
+    # What nobody has heard yet is still being told: to announce it again would tell it twice.
     begun = deploy.heard_at is not None or deploy.deploy_at is not None
-    return begun and deploy.watcher is not None and deploy.watcher != watching.name
+    return begun or watching.away_s > stale_after_s
 
 
 def _opened_since(facts: gates.Facts) -> bool:
@@ -263,15 +289,15 @@ def _interrupted(conn: Connection, context: Context, build: Build, watching: Wat
     if deployed is None or deployed.host != context.host_id:
         builds.change(conn, build.id, due_at=None)
         return []
-    if plan.interrupted == "hold" and plan.status is None:
-        builds.change(conn, build.id, due_at=None)
-        return []
-    if build.id not in watching.cleared:
+    held = plan.interrupted == "hold" and plan.status is None
+    if deployed.run_id not in watching.cleared:
         # Something of it may still live; nobody is asked, and nothing follows, before that is over.
-        later = context.clock.now() + timedelta(seconds=_AGAIN_S)
-        builds.change(conn, build.id, due_at=later)
+        later = timedelta(seconds=_HELD_S if held else _AGAIN_S)
+        builds.change(conn, build.id, due_at=context.clock.now() + later)
         return []
     builds.change(conn, build.id, due_at=None)
+    if held:
+        return []
     if plan.status is not None and (asked is None or asked.id < deployed.id):
         planned = starting.add_steps(
             conn,

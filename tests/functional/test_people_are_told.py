@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from leeroy.scheduler.attention import SLACK_S, TICK_S
 from tests.clocks import WallClock
 from tests.functional.test_story import NOTIFY, link_of
 from tests.servers import Leeroy
@@ -100,24 +101,71 @@ def test_nothing_is_lost_while_a_service_is_away(leeroy: Leeroy) -> None:
         assert ["accepted", "building", "passed", "done"] == list(dict.fromkeys(words))
 
 
-def test_a_stopped_process_does_not_shorten_the_grace_period(leeroy: Leeroy) -> None:
-    """SIGSTOP for the whole window: whoever could not use the link gets the full period again."""
+@pytest.mark.parametrize(
+    ("grace", "stop", "announced"), [(5, 7.5, 2), (3, 2.0, 1)], ids=["long", "short"]
+)
+def test_a_stopped_process_does_not_shorten_the_grace_period(
+    leeroy: Leeroy, grace: float, stop: float, announced: int
+) -> None:
+    """SIGSTOP: a long one has it announced again, a short one makes it longer; nothing of it counts."""
     with json_sink() as sink:
         leeroy.env["OPS"] = sink.url
         leeroy.pipeline(
-            'untested = true\n[[deploy]]\nenvironment = "production"\nrun = "true"\n'
-            f'grace = "17s"\n{NOTIFY}'
+            'untested = true\n[[deploy]]\nenvironment = "production"\n'
+            """run = 'cut -d" " -f1 /proc/uptime > "{world}/begun"'\n"""
+            f'grace = "{grace}s"\n{NOTIFY}'
         )
         leeroy.start()
         build = leeroy.ask("trigger", name="shop")["id"]
         link_of(sink, build)
+        told = time.clock_gettime(time.CLOCK_BOOTTIME)
         until(lambda: leeroy.build(build)["deploy_at"], 5)
         assert leeroy.process is not None
         leeroy.process.send_signal(signal.SIGSTOP)
-        time.sleep(13)
+        time.sleep(stop)
+        back = time.clock_gettime(time.CLOCK_BOOTTIME)
         leeroy.process.send_signal(signal.SIGCONT)
-        until(lambda: leeroy.moves(build).count("announce") == 2, 10)
-        assert "deploy_pending" == leeroy.state(build)
+        assert "done" == leeroy.until_over(build, timeout=40)
+        assert announced == leeroy.moves(build).count("announce")
+        [begun] = map(float, leeroy.marks("begun"))
+        if announced > 1:
+            assert begun - back > grace - 0.1, "in full, since it was announced again"
+        hidden = TICK_S + SLACK_S
+        assert begun - told - stop > grace - hidden - 0.2, "nobody could have stopped it meanwhile"
+        [watched] = re.findall(
+            r"\((\d+\.\d+) s watched\)", leeroy.cli("verdict", str(build)).stdout
+        )
+        assert grace <= float(watched) < begun - told - stop + hidden + 0.2
+
+
+def test_a_server_that_is_down_tells_nobody(leeroy: Leeroy) -> None:
+    """Down for six minutes right after it was announced: that is no time in which it was tried."""
+    with json_sink() as sink:
+        clock = WallClock(leeroy.folder)
+        leeroy.env |= {"OPS": sink.url} | clock.env
+        for unheard in ("hold", "deploy"):
+            leeroy.pipeline(
+                'untested = true\n[[deploy]]\nenvironment = "production"\nrun = "true"\n'
+                f'grace = "1s"\nunheard = "{unheard}"\n{NOTIFY}',
+                unheard,
+            )
+        sink.down()
+        leeroy.start()
+        made = [leeroy.ask("trigger", name=name)["id"] for name in ("hold", "deploy")]
+        for build in made:
+            until(lambda build=build: "told yet" in str(leeroy.build(build)["waiting_for"]), 20)
+        leeroy.kill()
+        clock.ahead(360)
+        sink.hang()
+        leeroy.start()
+        time.sleep(4)  # a period of a second would be over
+        for build in made:
+            assert "deploy_pending" == leeroy.state(build)
+            assert "told yet" in leeroy.ask("why", id=build)["why"]
+            assert {"hold", "deploy"}.isdisjoint(leeroy.moves(build))
+        sink.up()
+        for build in made:
+            assert "done" == leeroy.until_over(build, timeout=60)
 
 
 @pytest.mark.parametrize("by", [3600, -3600])

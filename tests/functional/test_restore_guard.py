@@ -180,6 +180,54 @@ def test_a_copy_on_another_host_is_frozen(leeroy: Leeroy, tmp_path: Path) -> Non
         assert found is not None and "not the one" in found["reason"]
 
 
+def test_an_approval_of_the_lost_time_starts_nothing(leeroy: Leeroy) -> None:
+    """It was cancelled since: after the thaw it is announced again, with its full grace period."""
+    leeroy.pipeline(
+        'untested = true\n[[deploy]]\nenvironment = "production"\ngrace = "30s"\n'
+        f"run = '''{long('deploy')}'''\n"
+    )
+    leeroy.start()
+    leeroy.cli("freeze", "--all", "--reason", "holidays")
+    build = int(leeroy.ask("trigger", name="shop")["id"])
+    leeroy.until_state(build, "deploy_pending")
+    leeroy.ask("approve", id=build)
+    copy = leeroy.folder / "backup.db"
+    leeroy.cli("backup", str(copy))
+    leeroy.ask("cancel", id=build)
+    leeroy.stop()
+    put_back(leeroy, copy)
+    leeroy.start()
+    assert "counts no more" not in leeroy.ask("verdict", id=build)["text"]
+    assert "1 that had been approved before" in leeroy.cli("thaw", "--all").stderr
+    until(lambda: "announce" in leeroy.moves(build)[-1], 10)
+    again = leeroy.ask("verdict", id=build)["text"]
+    assert "approved it before the database was put back: that counts no more" in again
+    assert "the grace period of 30 s" in leeroy.ask("why", id=build)["why"]
+    assert not leeroy.marks("deploy.begun")
+    leeroy.ask("cancel", id=build)
+
+
+def test_a_whole_data_folder_put_back_without_its_journal(leeroy: Leeroy) -> None:
+    """A snapshot of everything cannot tell that it is one; where its journal is left out, it can."""
+    pipeline(leeroy)
+    leeroy.start()
+    leeroy.restart()
+    build = pending(leeroy)
+    leeroy.stop()
+    data = leeroy.folder / "var"
+    snapshot = leeroy.folder / "snapshot"
+    shutil.copytree(data, snapshot)
+    leeroy.start()
+    leeroy.ask("cancel", id=build)
+    leeroy.stop()
+    shutil.rmtree(data)
+    shutil.copytree(snapshot, data)
+    (data / "journal").unlink()
+    leeroy.start()
+    found = freeze(leeroy)
+    assert found is not None and "this host's journal is gone" in found["reason"]
+
+
 def test_runs_that_the_copy_does_not_know_are_kept(leeroy: Leeroy) -> None:
     """A deploy begun after the backup: its directory is the only witness, and it is named."""
     pipeline(leeroy)

@@ -60,9 +60,17 @@ MUTANTS = (
     Mutant(
         "use the wall clock for the grace period",
         "leeroy/scheduler/waiting.py",
-        "gates.grace(_seen(facts, watching.watched.get(key)))",
-        "gates.grace(_seen(facts, (now - (facts.deploy.heard_at or now)).total_seconds()))",
+        "    grace = gates.grace(replace(facts, watched_s=watching.watched.get(key)))\n",
+        "    by_the_wall = (now - (facts.deploy.heard_at or now)).total_seconds()\n"
+        "    grace = gates.grace(replace(facts, watched_s=by_the_wall))\n",
         "tests/db/test_watching.py::test_a_clock_set_forward_shortens_no_grace_period",
+    ),
+    Mutant(
+        "count a stop of the server as watched",
+        "leeroy/scheduler/attention.py",
+        "        if late <= SLACK_S:\n",
+        "        if late <= AWAY_S:\n",
+        "tests/unit/test_attention.py::test_a_short_stop_counts_for_nothing",
     ),
     Mutant(
         "free the environment on interruption",
