@@ -143,7 +143,7 @@ def test_a_run_that_goes_while_no_server_runs_is_not_repeated(
     [run] = (either.folder / "var" / "runs").glob(f"{build}-*")
     if ended:
         go(either, "deploy")
-        until(lambda: (run / "result.json").exists(), 10)
+        until(lambda: (run / wire.RESULT).exists(), 10)
     befall(run)
     either.start()
     either.until_state(build, "interrupted")
@@ -152,3 +152,25 @@ def test_a_run_that_goes_while_no_server_runs_is_not_repeated(
     go(either, "deploy")
     either.ask("resolve", id=build, outcome="failed", environment="production", reason="looked")
     until(lambda: not scripts(either.folder), 10)
+
+
+def test_a_directory_that_comes_back_tells_the_end(leeroy: Leeroy) -> None:
+    """Under the same server, and before the rule "again": what is known is not repeated."""
+    leeroy.pipeline(
+        f"untested = true\n[[deploy]]\nenvironment = \"production\"\nrun = '''{long('deploy')}'''\n"
+        'grace = "0s"\ninterrupted = "again"\n'
+    )
+    leeroy.start()
+    build = leeroy.ask("trigger", name="shop")["id"]
+    until(lambda: leeroy.marks("deploy.begun"), 10)
+    leeroy.kill()
+    [run] = (leeroy.folder / "var" / "runs").glob(f"{build}-*")
+    go(leeroy, "deploy")
+    until(lambda: (run / wire.RESULT).exists(), 10)
+    _renamed(run)
+    leeroy.start()
+    leeroy.until_state(build, "interrupted")
+    (run.parent.parent / "away").rename(run)
+    assert "done" == leeroy.until_over(build)
+    assert ["begun"] == leeroy.marks("deploy.begun")
+    assert "its end was found" in leeroy.ask("events", id=build)[-1]["reason"]
