@@ -182,29 +182,33 @@ def test_a_copy_on_another_host_is_frozen(leeroy: Leeroy, tmp_path: Path) -> Non
 
 def test_an_approval_of_the_lost_time_starts_nothing(leeroy: Leeroy) -> None:
     """It was cancelled since: after the thaw it is announced again, with its full grace period."""
-    leeroy.pipeline(
-        'untested = true\n[[deploy]]\nenvironment = "production"\ngrace = "30s"\n'
-        f"run = '''{long('deploy')}'''\n"
-    )
-    leeroy.start()
-    leeroy.cli("freeze", "--all", "--reason", "holidays")
-    build = int(leeroy.ask("trigger", name="shop")["id"])
-    leeroy.until_state(build, "deploy_pending")
-    leeroy.ask("approve", id=build)
-    copy = leeroy.folder / "backup.db"
-    leeroy.cli("backup", str(copy))
-    leeroy.ask("cancel", id=build)
-    leeroy.stop()
-    put_back(leeroy, copy)
-    leeroy.start()
-    assert "counts no more" not in leeroy.ask("verdict", id=build)["text"]
-    assert "1 that had been approved before" in leeroy.cli("thaw", "--all").stderr
-    until(lambda: "announce" in leeroy.moves(build)[-1], 10)
-    again = leeroy.ask("verdict", id=build)["text"]
-    assert "approved it before the database was put back: that counts no more" in again
-    assert "the grace period of 30 s" in leeroy.ask("why", id=build)["why"]
-    assert not leeroy.marks("deploy.begun")
-    leeroy.ask("cancel", id=build)
+    with json_sink() as ops:
+        leeroy.env["OPS"] = ops.url
+        leeroy.pipeline(
+            'untested = true\n[[deploy]]\nenvironment = "production"\ngrace = "30s"\n'
+            f"run = '''{long('deploy')}'''\n"
+            '[[notify]]\nto = "env:OPS"\non = ["deploy_pending"]\n'
+        )
+        leeroy.start()
+        leeroy.cli("freeze", "--all", "--reason", "holidays")
+        build = int(leeroy.ask("trigger", name="shop")["id"])
+        leeroy.until_state(build, "deploy_pending")
+        leeroy.ask("approve", id=build)
+        copy = leeroy.folder / "backup.db"
+        leeroy.cli("backup", str(copy))
+        leeroy.ask("cancel", id=build)
+        leeroy.stop()
+        put_back(leeroy, copy)
+        leeroy.start()
+        before = len(ops.received)
+        assert "1 that had been approved before" in leeroy.cli("thaw", "--all").stderr
+        until(lambda: leeroy.moves(build)[-2:] == ["announce", "announce"], 10)
+        until(lambda: [m for m in ops.received[before:] if "/stop/" in m["message"]], 10)
+        until(lambda: "the grace period of 30 s begins" in leeroy.cli("verdict", str(build)).stdout)
+        record = leeroy.cli("verdict", str(build)).stdout
+        assert "approved it before the database was put back: that counts no more" in record
+        leeroy.ask("cancel", id=build)
+        assert not leeroy.marks("deploy.begun")
 
 
 def test_a_whole_data_folder_put_back_without_its_journal(leeroy: Leeroy) -> None:
