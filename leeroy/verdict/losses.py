@@ -36,20 +36,22 @@ def last(moves: Sequence[Event], notes: Sequence[Note]) -> Loss:
 
 
 def _why(event: Event, notes: Sequence[Note]) -> tuple[str, str]:
-    if event.reason == ends.SHUT_DOWN:
+    # What may follow says that it is not repeated by itself any more.
+    reason, _, _ = (event.reason or ends.UNSEEN).partition("; ")
+    if reason == ends.SHUT_DOWN:
         return "host", "the host was shut down"
-    if event.reason == ends.OLDER:
+    if reason == ends.OLDER:
         return "host", "the database was as old as the copy that was put in place"
     down = went_down(notes, event.seq - 1)
-    if event.reason == ends.GONE:
+    if reason == ends.GONE:
         first = "the host died, and " if down else ""
         gone = "its run directory was gone, removed or not mounted; nobody saw its end"
         return "host", first + gone
     if down:
         return "host", "the host died"
-    if event.reason in (None, ends.UNSEEN):
+    if reason == ends.UNSEEN:
         return "leeroy", "its supervisor was killed, and nobody saw its end"
-    return "leeroy", f"its end was lost: {event.reason}"
+    return "leeroy", f"its end was lost: {reason}"
 
 
 def went_down(notes: Sequence[Note], seq: int) -> bool:

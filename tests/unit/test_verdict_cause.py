@@ -107,6 +107,13 @@ def test_a_git_server_names_nobody(words: str) -> None:
         (ends.UNSEEN, (started(5, "shutdown"),), "host", "running when the host died"),
         (ends.UNSEEN, (started(4, "reboot"),), "leeroy", "its supervisor was killed"),
         (ends.SHUT_DOWN, (), "host", "running when the host was shut down"),
+        (
+            f"{ends.UNSEEN}; it was lost more than 3 times here",
+            (),
+            "leeroy",
+            "supervisor was killed",
+        ),
+        (f"{ends.GONE}; it was lost more than 3 times here", (), "host", "removed or not mounted"),
         (ends.GONE, (), "host", "its run directory was gone, removed or not mounted"),
         (ends.OLDER, (), "host", "as old as the copy"),
     ],
