@@ -68,6 +68,27 @@ def test_it_is_repeated_three_times_and_then_held(database: Database, here: HERE
     database.transact(tell)
 
 
+def test_what_is_known_of_one_loss_is_not_known_of_the_next(database: Database, here: HERE) -> None:
+    """Nothing follows the second one because nothing was left of the first."""
+
+    def tell(conn: Connection) -> None:
+        build = story.deploying(conn, push(conn, pipeline_text=RULE.replace("MORE", "")))
+        build = make(conn, lose(conn, here, build), Move.deploy)
+        first = steps.of(conn, build.id)[0].run_id
+        second = runs(conn, here, build, Stage.deploy, "staging")
+        end(here, second, Run.lost)(conn)
+        assert first is not None and second.run_id is not None
+        look(here, build, cleared=first)(conn)
+        held = now(conn, build)
+        assert State.interrupted is held.state
+        assert held.due_at is not None and held.due_at > at(60), "it is looked at again"
+        builds.change(conn, build.id, due_at=at(60))
+        look(here, build, cleared=second.run_id)(conn)
+        assert State.deploy_pending is now(conn, build).state
+
+    database.transact(tell)
+
+
 @pytest.mark.parametrize("losses", [MOST_REPEATS, MOST_REPEATS + 1])
 def test_a_status_script_cannot_repeat_it_for_ever(
     database: Database, here: HERE, losses: int

@@ -88,4 +88,18 @@ MUTANTS = (
         "tests/db/test_orders.py::test_two_deploys_under_one_lock_are_decided_in_turn"
         "[postgresql]",  # SQLite has one writer, who would wait for itself
     ),
+    Mutant(
+        "take the clearing of an earlier loss for that of the last",
+        "leeroy/scheduler/waiting.py",
+        "    if deployed.run_id not in watching.cleared:\n",
+        "    if not any(s.run_id in watching.cleared for s in steps.of(conn, build.id)):\n",
+        "tests/db/test_repeats.py::test_what_is_known_of_one_loss_is_not_known_of_the_next",
+    ),
+    Mutant(
+        "launch a deploy without the note of its directory",
+        "leeroy/runner/rundir.py",
+        '            _write(self._note(spec.run_id), b"", 0o600)\n',
+        "",
+        "tests/functional/test_runner.py::test_a_directory_that_was_there_is_known_to_have_been",
+    ),
 )
