@@ -33,7 +33,7 @@ def trouble(url: str) -> str | None:
     except DBAPIError as exc:
         damaged = leftover.damage(exc)
         if damaged is not None:
-            return f"{file}: {damaged}"
+            return leftover.unreadable(file) or f"{file}: {damaged}"
         if str(getattr(exc.orig, "sqlite_errorname", "")).startswith(_BROKEN):
             return f"{file} cannot be read: {exc.orig}; see to its disk"
     finally:

@@ -71,6 +71,7 @@ class Database:
         self.broken: Exception | None = None
         self.trouble: Exception | None = None
         """Why the last piece of work could not be stored; None when it was."""
+        self._bytes = leftover.Bytes(Path(str(self.url.database))) if self.is_sqlite else None
         self._closing = False
         self._asked: dict[asyncio.AbstractEventLoop, list[Job]] = {}
         if self.is_sqlite:
@@ -135,10 +136,17 @@ class Database:
             with self._reading.connect() as conn, conn.begin():
                 return work(conn)
         except (DBAPIError, NoConnection) as exc:
-            damaged = leftover.damage(exc)
+            damaged = self.damaged(exc)
             if damaged is not None:
                 self.give_up(damaged)
             raise self.unavailable(damaged or exc) from exc
+
+    def damaged(self, error: Exception) -> leftover.Damaged | None:
+        """*error* as what it means, where it says that the file is damaged and its disk is well."""
+        found = leftover.damage(error)
+        if found is None or self._bytes is None or self._bytes.unreadable() is not None:
+            return None
+        return found
 
     def listen(self) -> None:
         """Also tell `on_commit` of what other processes commit."""

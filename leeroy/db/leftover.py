@@ -47,6 +47,46 @@ def damage(error: BaseException | None) -> Damaged | None:
     return None
 
 
+class Bytes:
+    """
+    A SQLite file and its log, read past SQLite, which calls a disk that gives EIO "malformed" too.
+
+    What was opened stays open: to close it would drop the locks that SQLite
+    has on the file in this process (POSIX).
+    """
+
+    def __init__(self, file: Path) -> None:
+        self._paths = (file, Path(f"{file}-wal"))
+        self._open: dict[Path, int] = {}
+
+    def unreadable(self) -> OSError | None:
+        """Why the disk does not give all of it; None when it does."""
+        for path in self._paths:
+            try:
+                if path not in self._open:
+                    self._open[path] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+                at = 0
+                while piece := os.pread(self._open[path], 1 << 20, at):
+                    at += len(piece)
+            except FileNotFoundError:
+                continue
+            except OSError as exc:
+                return exc
+        return None
+
+    def close(self) -> None:
+        """Where this process has the file open in no other way."""
+        while self._open:
+            os.close(self._open.popitem()[1])
+
+
+def unreadable(file: Path) -> str | None:
+    """Why the disk does not give all of *file*, which nobody in this process has open, or None."""
+    with closing(Bytes(file)) as content:
+        found = content.unreadable()
+    return None if found is None else f"{file} cannot be read: {found.strerror}; see to its disk"
+
+
 def _sentence(why: str) -> str:
     return f"it is damaged ({why}); put a backup in its place: docs/operating.md, After a restore"
 
@@ -81,6 +121,9 @@ def _sort_out(file: Path) -> str | None:
         belongs = _belongs(file)
         doubtful |= belongs is not True
         if belongs is None and _unsound(file) is not None and _unsound(file, alone=True) is None:
+            why = unreadable(file)
+            if why is not None:
+                return why
             belongs = False
         if belongs is False:
             aside = _put_aside(file)
@@ -180,6 +223,8 @@ def _looked_at(file: Path) -> str | None:
         if noted == which:
             return known.strip()
     found = _unsound(file)
+    if found is not None and (why := unreadable(file)) is not None:
+        return why
     if found is None:
         marker.unlink(missing_ok=True)
         return None

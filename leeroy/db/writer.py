@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
-from leeroy.db import leftover
 from leeroy.db.engines import driver, sqlite_engine
 from leeroy.db.lineage import BUMP
 from leeroy.db.replies import Job, Work, settle
@@ -29,7 +28,7 @@ GATHER = 64
 
 POLL_S = 0.5
 """How often an idle SQLite writer looks whether another process wrote."""
-_AMBIGUOUS = ("SQLITE_IOERR",)
+_AMBIGUOUS = ("SQLITE_IOERR", "SQLITE_CORRUPT", "SQLITE_NOTADB")
 """Of a COMMIT: it may or may not have landed.  Before it, nothing was stored or promised."""
 
 
@@ -160,7 +159,7 @@ class SqliteWriter:
                 self._database.give_up(lost)
                 self._refuse(jobs, lost)
                 return
-            damaged = leftover.damage(exc)
+            damaged = self._database.damaged(exc)
             if damaged is not None:
                 self._database.give_up(damaged)
                 self._refuse(jobs, damaged)
