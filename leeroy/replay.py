@@ -14,7 +14,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from leeroy import machine
+from leeroy import ends, machine
 from leeroy.db import builds, deploys, steps
 from leeroy.model import Build, Deploy, Event, Step
 from leeroy.terms import HOLDING, Move, Stage, State
@@ -40,6 +40,7 @@ class Rebuilt:
     finished_at: datetime | None = None
     at: str | None = None
     outcomes: dict[str, str | None] = field(default_factory=dict)
+    ended: dict[str, datetime | None] = field(default_factory=dict)
     wrong: list[str] = field(default_factory=list)
 
 
@@ -61,11 +62,12 @@ def rebuilt(history: Sequence[Event]) -> Rebuilt:
             )
         if made.state in HOLDING and made.at is not None and event.move in _OUTCOMES:
             made.outcomes[made.at] = _OUTCOMES[event.move]
+            made.ended[made.at] = event.at
         made.state, made.version = event.to_state, event.seq
         if event.to_state in (State.deploy_pending, *HOLDING):
             made.at = event.environment
         if event.to_state is State.deploying and made.at is not None:
-            made.outcomes[made.at] = None
+            made.outcomes[made.at] = made.ended[made.at] = None
         made.finished_at = event.at if event.to_state.over else None
     return made
 
@@ -90,6 +92,12 @@ def compare(build: Build, history: Sequence[Event], rows: Sequence[Deploy]) -> l
         f"its events say {made.outcomes.get(place)}"
         for place in sorted(outcomes.keys() | made.outcomes.keys())
         if outcomes.get(place) != made.outcomes.get(place)
+    ]
+    found += [
+        f"build {build.id}: its deploy to {row.environment} ended {row.ended_at}, "
+        f"its events say {made.ended[row.environment]}"
+        for row in rows
+        if row.environment in made.ended and row.ended_at != made.ended[row.environment]
     ]
     return found
 
@@ -129,18 +137,29 @@ def environments(conn: Connection) -> list[str]:
         holder = there[0] if there else None
         if place.holder != holder:
             found.append(f"{name}: its holder is {place.holder}, and the builds say {holder}")
-        runs = _runs(conn, place.pipeline, place.name)
+        build, deploy = _runs(conn, place.pipeline, place.name)
+        runs = build and build.id
         if place.runs_build != runs:
             found.append(f"{name}: build {place.runs_build} runs there, and the builds say {runs}")
+            continue
+        for what, row, said in (
+            ("place", place.runs_place, build and build.place),
+            ("commit", place.runs_commit, build and build.commit),
+            ("time", place.runs_at, deploy and deploy.ended_at),
+        ):
+            if row != said:
+                found.append(
+                    f"{name}: the {what} of what runs there is {row}, and the builds say {said}"
+                )
     return found
 
 
-def _runs(conn: Connection, pipeline: str, name: str) -> int | None:
-    """The build that landed there last: places never fall, and a retry has a larger number."""
+def _runs(conn: Connection, pipeline: str, name: str) -> tuple[Build, Deploy] | tuple[None, None]:
+    """What landed there last: places never fall, and a retry has a larger number."""
     for build, deploy in deploys.newest(conn, pipeline, name):
         if landed(deploy, steps.of(conn, build.id)):
-            return build.id
-    return None
+            return build, deploy
+    return None, None
 
 
 def landed(deploy: Deploy, ran: Sequence[Step]) -> bool:
@@ -150,4 +169,4 @@ def landed(deploy: Deploy, ran: Sequence[Step]) -> bool:
     if deploy.outcome not in ("failed", "cancelled"):
         return False
     mine = [s for s in ran if s.stage is Stage.deploy and s.environment == deploy.environment]
-    return bool(mine) and mine[-1].exit_code == 0 and mine[-1].reason in (None, "stopped")
+    return bool(mine) and ends.landed(mine[-1])

@@ -34,6 +34,7 @@ from leeroy.clock import Clock
 from leeroy.config import Config
 from leeroy.db import disk, schema
 from leeroy.db.engine import Database
+from leeroy.db.leftover import Damaged
 from leeroy.db.remotes import REMOTES
 from leeroy.errors import LeeroyError, Unavailable
 from leeroy.footing import Footing, Gone
@@ -55,6 +56,8 @@ LOCK = "serve.lock"
 LOOK_S = 0.5
 """How often the folder of pipelines is looked at, and whether that of the data is still there."""
 _ALIVE_S = 20.0
+_END_S = 10.0
+"""So long a server that stops waits for a database that hangs."""
 _PR_SET_DUMPABLE = 4
 
 
@@ -252,6 +255,7 @@ class _Server:
         await asyncio.wait({stopping, serving, sending}, return_when=asyncio.FIRST_COMPLETED)
         log.info("stopping; scripts that run go on")
         _tell_systemd("STOPPING=1")
+        threading.Thread(target=_end_anyway, name="last-resort", daemon=True).start()
         self._closing.set()
         web.should_exit = True
         sending.cancel()
@@ -265,6 +269,7 @@ class _Server:
         await asyncio.gather(serving, stopping, return_exceptions=True)
         await self._sender.close()
         await self._alarms.close()
+        site.close()
 
     # --- called from other threads
 
@@ -338,9 +343,18 @@ class _Server:
                 log.exception("the pipelines cannot be read anew")
 
 
+def _end_anyway() -> None:
+    """A thread that waits for a database's answer cannot be ended, but this process can."""
+    threading.Event().wait(_END_S)
+    log.error("what is asked of the database hangs; ended without it, as by kill -9")
+    os._exit(1)
+
+
 def _why(error: Exception) -> str:
     if isinstance(error, Gone):
         return "the data are gone"
+    if isinstance(error, Damaged):
+        return "the database is damaged"
     if isinstance(error, schema.Outgrown):
         return "the database was changed by another version"
     return "a write may or may not be on the disk"

@@ -15,6 +15,7 @@ import psycopg
 from leeroy.db import schema
 from tests.parts import missing
 from tests.waiting import until
+from tests.wires import Wire
 
 USER = "leeroy"
 
@@ -31,11 +32,13 @@ class Postgres:
     """
     A server in *folder*, reached by a socket there.
 
-    `durable` keeps fsync on: what was committed survives `kill`.
+    `durable` keeps fsync on: what was committed survives `kill`.  With *wire*
+    it stands at the wire's far end, and `url` leads there over TCP.
     """
 
-    def __init__(self, folder: Path, *, durable: bool = False) -> None:
+    def __init__(self, folder: Path, *, durable: bool = False, wire: Wire | None = None) -> None:
         self.folder = folder
+        self._wire = wire
         self.process: subprocess.Popen[bytes] | None = None
         self._fsync = "on" if durable else "off"
         shutil.rmtree(folder, ignore_errors=True)
@@ -50,12 +53,16 @@ class Postgres:
              "-A", "trust", "--locale=C", "-E", "UTF8", "--no-sync"],
             check=True, stdout=subprocess.DEVNULL, cwd="/",
         )  # fmt: skip
+        if wire is not None:
+            with (folder / "data" / "pg_hba.conf").open("a") as settings:
+                settings.write(f"host all all {wire.near}/32 trust\n")
 
     def start(self) -> None:
         """Start it, and wait until it answers."""
         self.process = subprocess.Popen(
-            [*self._as_user, programs() / "postgres", "-D", self.folder / "data",
-             "-k", self.folder, "-c", "listen_addresses=", "-c", f"fsync={self._fsync}",
+            [*(self._wire.there if self._wire else ()), *self._as_user,
+             programs() / "postgres", "-D", self.folder / "data", "-k", self.folder,
+             "-c", f"listen_addresses={self._wire.far if self._wire else ''}", "-c", f"fsync={self._fsync}",
              "-c", "max_connections=200"],
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/", start_new_session=True,
         )  # fmt: skip
@@ -65,6 +72,23 @@ class Postgres:
     def stop(self) -> None:
         """Stop it at once, in order ("fast": sessions are ended)."""
         self._end(signal.SIGINT)
+
+    def hang(self) -> None:
+        """From now on it answers nobody (SIGSTOP of every process of it)."""
+        self._all(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """It answers again, and does what was asked meanwhile."""
+        self._all(signal.SIGCONT)
+
+    def _all(self, number: int) -> None:
+        assert self.process is not None
+        os.kill(self.process.pid, number)  # the first: it makes the others
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit():
+                with contextlib.suppress(OSError):
+                    if _parent(entry) == self.process.pid:
+                        os.kill(int(entry.name), number)
 
     def kill(self) -> None:
         """kill -9 of every process of it."""
@@ -95,7 +119,8 @@ class Postgres:
 
     def url(self, name: str) -> str:
         """The address of a database."""
-        return f"postgresql+psycopg://{USER}@/{name}?host={self.folder}"
+        where = self._wire.far if self._wire else self.folder
+        return f"postgresql+psycopg://{USER}@/{name}?host={where}"
 
     def execute(self, statement: str, name: str = "postgres") -> None:
         """Run a statement as the administrator."""
@@ -145,9 +170,11 @@ def _parent(entry: Path) -> int:
 
 
 @contextlib.contextmanager
-def a_postgres(folder: Path, *, durable: bool = False) -> Iterator[Postgres]:
+def a_postgres(
+    folder: Path, *, durable: bool = False, wire: Wire | None = None
+) -> Iterator[Postgres]:
     """A server that runs, with a database `template` that has the schema."""
-    made = Postgres(folder, durable=durable)
+    made = Postgres(folder, durable=durable, wire=wire)
     try:
         made.start()
         schema.ensure(made.database("template"), migrate=True)

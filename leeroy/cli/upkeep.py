@@ -13,7 +13,7 @@ import typer
 from leeroy import showing
 from leeroy.cli import asking, judging
 from leeroy.cli.app import Config, Json, ServerUrl
-from leeroy.errors import Invalid, NotFound
+from leeroy.errors import Invalid, NotFound, Unavailable
 
 _added: set[int] = set()
 
@@ -341,7 +341,7 @@ def backup(
 ) -> int:
     """Copy the SQLite database, also while a server runs."""
     from leeroy.config import load
-    from leeroy.db import copying
+    from leeroy.db import copying, leftover
     from leeroy.db.engines import label
 
     found = load(config)
@@ -359,6 +359,9 @@ def backup(
         raise NotFound(f"there is no database {source}")
     if file.exists():
         raise Invalid(f"{file} is there already; name another file")
+    why = leftover.sort_out(source)
+    if why is not None:
+        raise Unavailable(why)
     copying.copy(source, file)
     if json:
         showing.as_json({"file": str(file), "source": str(source)})

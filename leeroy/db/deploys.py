@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -189,6 +190,30 @@ def pending(conn: Connection) -> frozenset[int]:
     """The builds of which a deploy is announced and has not begun."""
     waiting = select(builds.c.id).where(builds.c.state == State.deploy_pending)
     return frozenset(conn.execute(waiting).scalars())
+
+
+def approved_before(conn: Connection, moment: datetime) -> list[int]:
+    """The builds whose waiting deploy was approved before *moment*."""
+    statement = (
+        select(deploys.c.build_id)
+        .join(builds, builds.c.id == deploys.c.build_id)
+        .where(
+            builds.c.state == State.deploy_pending,
+            deploys.c.environment == builds.c.environment,
+            deploys.c.approved_at < moment,
+        )
+        .order_by(deploys.c.build_id)
+    )
+    return list(conn.execute(statement).scalars())
+
+
+def hurried_before(conn: Connection, moment: datetime) -> list[int]:
+    """The builds without a grace period (`--now`) that came before *moment* and are not over."""
+    over = [state for state in State if state.over]
+    statement = select(builds.c.id).where(
+        builds.c.without_grace, builds.c.created_at < moment, builds.c.state.not_in(over)
+    )
+    return list(conn.execute(statement.order_by(builds.c.id)).scalars())
 
 
 def last_of_each(conn: Connection, count: int) -> set[int]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
@@ -20,6 +21,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as NoConnection
 
+from leeroy.db import leftover
 from leeroy.db.engines import label, postgres_engine, sqlite_engine
 from leeroy.db.listener import Listener
 from leeroy.db.replies import Job, Reply, T, Work, settle
@@ -42,8 +44,8 @@ class Database:
     `on_commit(touched)` is called from a database thread after each commit
     that made something due, and with {"builds", "outbox"} when another process
     wrote.  `on_broken(error)` is called once when a write may or may not have
-    reached the disk, or when the file is gone (`Gone`): the process must stop
-    then, and read the rows anew.
+    reached the disk, or when the file is gone (`Gone`) or damaged (`Damaged`): the
+    process must stop then, and read the rows anew.
     `journal` is told of each commit to SQLite before anybody is answered.
     `even_full`: a SQLite file is read also where its disk has no room (see `sqlite_engine`).
 
@@ -133,7 +135,10 @@ class Database:
             with self._reading.connect() as conn, conn.begin():
                 return work(conn)
         except (DBAPIError, NoConnection) as exc:
-            raise self.unavailable(exc) from exc
+            damaged = leftover.damage(exc)
+            if damaged is not None:
+                self.give_up(damaged)
+            raise self.unavailable(damaged or exc) from exc
 
     def listen(self) -> None:
         """Also tell `on_commit` of what other processes commit."""
@@ -146,6 +151,8 @@ class Database:
         """From now on nothing is read or stored; `on_broken` is told why, once."""
         if self.broken is None:
             self.broken = error
+            if isinstance(error, leftover.Damaged):
+                leftover.doubt(Path(str(self.url.database)), error)
             if self.on_broken is not None:
                 self.on_broken(error)
 
@@ -162,6 +169,8 @@ class Database:
         self._reading.dispose()
 
     def _run_postgres(self, work: Work[Any], reply: Reply) -> None:
+        if reply.done():
+            return  # whoever asked was answered 503 before it was begun
         for attempt in (1, 2, 3):
             try:
                 with self._reading.connect() as conn:
@@ -201,4 +210,5 @@ class Database:
     def unavailable(self, cause: Exception | None) -> Unavailable:
         """What whoever asked is told when the database cannot do it."""
         why = str(getattr(cause, "orig", None) or cause or "it is being closed").strip()
-        return Unavailable(f"the database {self.label} does not answer: {why.splitlines()[0]}")
+        said = "cannot be used" if isinstance(cause, leftover.Damaged) else "does not answer"
+        return Unavailable(f"the database {self.label} {said}: {why.splitlines()[0]}")

@@ -118,6 +118,9 @@ def postgres_engine(url: sa.URL, size: int) -> Engine:
             "keepalives_count": 3,
             "tcp_user_timeout": 4000,
             "options": "-c statement_timeout=30000 -c lock_timeout=10000"
-            " -c idle_in_transaction_session_timeout=60000 -c synchronous_commit=on",
+            " -c idle_in_transaction_session_timeout=60000 -c synchronous_commit=on"
+            # The other end, too: a session that lost its way to us must not keep its locks.
+            " -c tcp_keepalives_idle=3 -c tcp_keepalives_interval=2 -c tcp_keepalives_count=3"
+            " -c tcp_user_timeout=8000",
         },
     )

@@ -83,14 +83,18 @@ def beat(conn: Connection, host_id: str, name: str, boot_id: str, now: datetime)
 
 
 def last_end(conn: Connection, host_id: str, boot_id: str) -> str:
-    """How a host's server before this one ended: first (none), stop, reboot or crash."""
+    """
+    How a host's server before this one ended: first (none), stop, crash, and with its host.
+
+    That is a shutdown when the server had been stopped in order, else a reboot.
+    """
     row = conn.execute(
         select(hosts.c.stopped_at, hosts.c.boot_id).where(hosts.c.id == host_id)
     ).first()
     if row is None:
         return "first"
     if row.stopped_at is not None:
-        return "stop"
+        return "stop" if row.boot_id == boot_id else "shutdown"
     return "crash" if row.boot_id == boot_id else "reboot"
 
 

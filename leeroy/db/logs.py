@@ -58,6 +58,28 @@ def trim(conn: Connection, step_id: int, head: int, tail_from: int) -> None:
     )
 
 
+def cut(conn: Connection, step_id: int, head: int, tail_from: int) -> None:
+    """
+    Drop what lies between the kept head and the kept tail, to the byte.
+
+    Only a stretch in which something is masked stays whole: nobody knows where to cut it.
+    """
+    trim(conn, step_id, head, tail_from)
+    its = log_chunks.c.step_id == step_id
+    reaching = select(log_chunks.c.start, log_chunks.c.stop, log_chunks.c.data).where(
+        its, log_chunks.c.start < tail_from, log_chunks.c.stop > head
+    )
+    for start, stop, packed in conn.execute(reaching).all():  # two at most
+        data = zlib.decompress(packed)
+        if len(data) != stop - start:
+            continue
+        conn.execute(sa.delete(log_chunks).where(its, log_chunks.c.start == start))
+        if start < head:
+            add(conn, step_id, start, head, pack(data[: head - start]))
+        if stop > tail_from:
+            add(conn, step_id, tail_from, stop, pack(data[tail_from - start :]))
+
+
 def read(conn: Connection, step_id: int, start: int = 0, limit: int = 256) -> list[Chunk]:
     """At most *limit* chunks of a step, from the one that starts at or after *start*."""
     statement = (

@@ -8,7 +8,6 @@ Only one process migrates at a time; the others wait, then find the work done.
 from __future__ import annotations
 
 import fcntl
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +17,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
+from leeroy.db import copying, leftover
 from leeroy.db.engines import label, postgres_engine, sqlite_engine
 from leeroy.errors import Unavailable
 
@@ -59,16 +59,22 @@ def ensure(url: str, *, migrate: bool) -> bool:
     With *migrate* an older one is brought up to date (a SQLite file is copied
     first, to `<file>.before-<revision>`); an empty one is always filled when
     it is SQLite.  A crash in between leaves the old schema or the new one.
+    A log beside the file that belongs to another is put aside first; so this
+    process must not have the file open yet.
 
     Returns:
         Whether something was changed.
 
     Raises:
-        Unavailable: It cannot be reached, is newer than this program, or is
+        Unavailable: It cannot be reached, is damaged, is newer than this program, or is
             older and *migrate* is false; the text says what to do.
     """
     parsed = sa.make_url(url)
     is_sqlite = parsed.get_backend_name() == "sqlite"
+    if is_sqlite and parsed.database:
+        why = leftover.sort_out(Path(parsed.database))
+        if why is not None:
+            raise Unavailable(why)
     engine = _engine(parsed, is_sqlite, migrate=migrate)
     try:
         with engine.connect() as conn:
@@ -83,7 +89,8 @@ def ensure(url: str, *, migrate: bool) -> bool:
                 return False
             conn.rollback()
             if is_sqlite and found is not None:
-                shutil.copyfile(str(parsed.database), f"{parsed.database}.before-{HEAD}")
+                before = Path(f"{parsed.database}.before-{HEAD}")
+                copying.copy(Path(str(parsed.database)), before)
             _upgrade(conn, label(parsed), found, is_sqlite)
             return True
     except DBAPIError as exc:

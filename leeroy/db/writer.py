@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
+from leeroy.db import leftover
 from leeroy.db.engines import driver, sqlite_engine
 from leeroy.db.lineage import BUMP
 from leeroy.db.replies import Job, Work, settle
@@ -28,7 +29,7 @@ GATHER = 64
 
 POLL_S = 0.5
 """How often an idle SQLite writer looks whether another process wrote."""
-_AMBIGUOUS = ("SQLITE_IOERR", "SQLITE_CORRUPT", "SQLITE_NOTADB")
+_AMBIGUOUS = ("SQLITE_IOERR",)
 """Of a COMMIT: it may or may not have landed.  Before it, nothing was stored or promised."""
 
 
@@ -76,6 +77,8 @@ class SqliteWriter:
                     stopping = True
                 else:
                     jobs += more
+            # Who was answered 503 before it was begun waits no more.
+            jobs = [job for job in jobs if not job[1].done()]
             if jobs:
                 self._write(jobs)
             if stopping:
@@ -156,6 +159,11 @@ class SqliteWriter:
                 self._noted = None
                 self._database.give_up(lost)
                 self._refuse(jobs, lost)
+                return
+            damaged = leftover.damage(exc)
+            if damaged is not None:
+                self._database.give_up(damaged)
+                self._refuse(jobs, damaged)
                 return
             orig = getattr(exc, "orig", exc)
             why = str(getattr(orig, "sqlite_errorname", ""))

@@ -19,7 +19,7 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from leeroy.clock import Clock
-from leeroy.errors import LeeroyError
+from leeroy.errors import LeeroyError, Unavailable
 from leeroy.model import Build
 from leeroy.notify import targets
 from leeroy.notify.courier import Courier
@@ -146,6 +146,9 @@ class Sender:
                 self._awake.clear()
                 try:
                     pause = await self._round()
+                except Unavailable as exc:
+                    log.warning("the outbox cannot be read; trying again: %s", exc)
+                    pause = _BAD_DAY_S
                 except Exception:
                     log.exception("the outbox cannot be read; trying again")
                     pause = _BAD_DAY_S
@@ -239,7 +242,9 @@ class Sender:
         while True:
             try:
                 return await write()
+            except Unavailable as exc:
+                log.warning("the outbox cannot be written; trying again: %s", exc)
             except Exception:
                 log.exception("the outbox cannot be written; trying again")
-                await asyncio.sleep(pause_s)
-                pause_s = min(pause_s * 2, 15.0)
+            await asyncio.sleep(pause_s)
+            pause_s = min(pause_s * 2, 15.0)

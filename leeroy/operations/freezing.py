@@ -10,11 +10,12 @@ from sqlalchemy import Connection
 
 from leeroy import durations, guard, views
 from leeroy.context import Context
-from leeroy.db import builds, deploys
+from leeroy.db import builds, chronicle, deploys
 from leeroy.errors import Invalid, NotFound, NotPossible
-from leeroy.model import Environment
+from leeroy.model import Build, Environment
 from leeroy.operations import common
 from leeroy.operations.common import Json
+from leeroy.terms import Kind, State
 
 
 def freeze(
@@ -54,6 +55,8 @@ def thaw(conn: Connection, context: Context, actor: str, *, which: str) -> Json:
     Let deploys go on: each that waits is announced again, with its full grace period.
 
     `*` is every freeze there is: the one of everything, and each environment's own.
+    Where the restore guard had frozen everything, what people said before that (an
+    approval, `--now`) was said of another moment, and counts no more.
 
     Raises:
         NotPossible: None of them is frozen; the sentence says if everything still is.
@@ -63,6 +66,10 @@ def thaw(conn: Connection, context: Context, actor: str, *, which: str) -> Json:
     every = deploys.environment(conn, *deploys.EVERY)
     if named == [deploys.EVERY]:
         named += [(place.pipeline, place.name) for place in deploys.all_environments(conn)]
+    back = 0
+    if named[0] == deploys.EVERY and every is not None and guard.frozen(conn) is not None:
+        assert every.frozen_at is not None
+        back = _take_back(conn, every.frozen_at, now)
     thawed = [place for place in named if _thaw(conn, context, actor, *place)]
     still = ""
     if named[0] != deploys.EVERY and every is not None and _is_frozen(every, now):
@@ -72,6 +79,11 @@ def thaw(conn: Connection, context: Context, actor: str, *, which: str) -> Json:
         raise NotPossible(nothing or f"{_listed(named)}: not frozen by itself{still}")
     builds.nudge(conn, now, but_locked=True)
     answer = f"{_listed(thawed)}: thawed{still}"
+    if back:
+        answer += (
+            f"; {back} that had been approved before, or asked for with --now, "
+            f"{'waits' if back == 1 else 'wait'} like any other"
+        )
     return {"environments": views.environments_json(conn, now), "answer": answer}
 
 
@@ -97,6 +109,37 @@ def _thaw(conn: Connection, context: Context, actor: str, pipeline: str, name: s
     )
     common.note(conn, context, actor, "thaw", f"{pipeline}/{name}")
     return True
+
+
+def _take_back(conn: Connection, before: datetime, now: datetime) -> int:
+    """What was approved, or asked for with `--now`, *before* has no start of its own any more."""
+    back = set()
+    for number in deploys.approved_before(conn, before):
+        build = builds.get(conn, number, lock=True)
+        if build is None or build.state is not State.deploy_pending or not build.environment:
+            continue
+        deploy = deploys.get(conn, number, build.environment)
+        assert deploy is not None
+        said = (
+            f"{deploy.approved_by} approved it before the database was put back: "
+            "that counts no more"
+        )
+        deploys.put(conn, build, build.environment, approved_at=None, approved_by=None)
+        _say(conn, build, "approval", said, now)
+        back.add(number)
+    for number in deploys.hurried_before(conn, before):
+        build = builds.get(conn, number, lock=True)
+        if build is not None and not build.state.over:
+            builds.change(conn, number, without_grace=False)
+            said = "--now was said before the database was put back: that counts no more"
+            _say(conn, build, "grace", said, now)
+            back.add(number)
+    return len(back)
+
+
+def _say(conn: Connection, build: Build, gate: str, said: str, now: datetime) -> None:
+    where = build.environment or build.deploy_to
+    chronicle.add(conn, build.id, build.version, Kind.gate, gate, now, said=said, environment=where)
 
 
 def _is_frozen(place: Environment, now: datetime) -> bool:

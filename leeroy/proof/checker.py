@@ -33,6 +33,7 @@ RULES: Final[tuple[tuple[str, Rule], ...]] = (
     ("D3", places.give_way),
     ("E1", running.once),
     ("E1", running.withdrawn),
+    ("E1", running.repeated),
     ("E2", running.truth),
     ("E3", running.one_end),
     ("E4", running.nothing_left),

@@ -3,19 +3,23 @@
 
 Everything is real: a server, its runner, scripts, a git repository, signed
 deliveries, somebody who is told.  It lives in a temporary folder and on free
-ports, and nothing is left of it.
+ports, and nothing is left of it, also when it is asked to end (SIGTERM,
+SIGHUP, SIGINT).  Killed itself (SIGKILL) it leaves the folder; its server dies
+with it, and the scripts that run then end within a second.
 """
 
 from __future__ import annotations
 
 import random
+import re
 import shutil
 import signal
 import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,6 +34,9 @@ from leeroy.terms import Move, Stage
 VICTIMS = ("server", "supervisors", "parent", "starting server", "everything")
 """Who is killed: at random, and every third time just after a deploy's script began."""
 
+_BEGUN = re.compile(rb" start \d+ deploy ")
+ROOM = 32 << 20
+"""What the folder of a long storm comes to, and then some: less would end in waiting for room."""
 _SERVER_DIES = frozenset({"server", "starting server", "everything"})
 
 
@@ -75,7 +82,9 @@ def run(
     """
     if shutil.which("git") is None:
         raise Unavailable("the crash test needs git; install it first")
+    _see_room()
     with (
+        _orderly(),
         tempfile.TemporaryDirectory(prefix="leeroy-crash-", ignore_cleanup_errors=True) as folder,
         phone() as told,
     ):
@@ -85,7 +94,38 @@ def run(
             return storm.tell(kills, victims, builds)
         finally:
             installation.end(signal.SIGKILL)
-            installation.kill([*installation.scripts(), *installation.supervisors()])
+            while installation.kill(installation.left()):  # who is being killed may have forked
+                threading.Event().wait(0.02)
+
+
+def _see_room() -> None:
+    where = tempfile.gettempdir()
+    free = shutil.disk_usage(where).free
+    if free < ROOM:
+        raise Unavailable(
+            f"the crash test needs {ROOM >> 20} MiB in {where}, and {free / (1 << 20):.1f} are "
+            "free; make room, or set TMPDIR to a folder on another disk"
+        )
+
+
+@contextmanager
+def _orderly() -> Iterator[None]:
+    """A signal that asks to end raises, once, so that all is cleaned up; then it is obeyed."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+    def end(number: int, _frame: object) -> None:
+        for one in before:
+            signal.signal(one, signal.SIG_IGN)
+        raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
+
+    before = {n: old for n in numbers if (old := signal.getsignal(n)) != signal.SIG_IGN}
+    for one in before:
+        signal.signal(one, end)
+    try:
+        yield
+    finally:
+        for one, old in before.items():
+            signal.signal(one, old)
 
 
 class _Storm:
@@ -163,7 +203,7 @@ class _Storm:
 
     def _deploys_begun(self) -> int:
         log = self._there.log
-        return log.read_bytes().count(b" deploy ") if log.exists() else 0
+        return len(_BEGUN.findall(log.read_bytes())) if log.exists() else 0
 
     def _count(self, history: History, found: list[Violation], seconds: float) -> Report:
         report = self._report

@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 
 from leeroy.client import Server
 from leeroy.errors import Unavailable
-from leeroy.proof import world
+from leeroy.proof import bound, world
 from leeroy.runner import process
 
 _START_S = 120.0
@@ -64,9 +64,23 @@ on = ["deploy_pending", "cancelled"]
 """
 
 
+_CRANE = """
+untested = true
+[[deploy]]
+environment = "crane"
+run = '''{slow}'''
+grace = "0s"
+interrupted = "again"
+[[notify]]
+to = "{phone}"
+on = ["deploy_pending", "interrupted"]
+"""
+"""Slow: its script outlives the loss of its supervisor, and no `status` says how it ended."""
+
+
 @contextmanager
-def phone() -> Iterator[str]:
-    """Somebody who accepts every message; gives the Apprise address."""
+def phone(port: int = 0) -> Iterator[str]:
+    """Somebody who accepts every message, at *port* or any free one; gives the Apprise address."""
 
     class Phone(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -78,7 +92,7 @@ def phone() -> Iterator[str]:
         def log_message(self, format: str, *arguments: Any) -> None:
             """Say nothing."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Phone)
+    server = ThreadingHTTPServer(("127.0.0.1", port), Phone)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         yield f"json://127.0.0.1:{server.server_address[1]}/"
@@ -89,8 +103,9 @@ def phone() -> Iterator[str]:
 
 class Installation:
     """
-    A Leeroy in *folder* with two pipelines, on SQLite or on *database*.
+    A Leeroy in *folder* with three pipelines, on SQLite or on *database*.
 
+    One that is there already is taken as it is; its token only its maker knows.
     `log` is the WORLD log of its scripts.  Only processes that name the
     folder are ever found, and so killed.
     """
@@ -100,20 +115,26 @@ class Installation:
         self.log = folder / "world"
         self.database = database or f"sqlite:///{folder}/var/leeroy.db"
         self.wrap: list[str] = []  # put before the server's command; must execute it in place
+        self.server = ["-m", "leeroy", "serve", "--config", "leeroy.toml"]
         self.url = ""
         self.token = ""
         self._server: subprocess.Popen[bytes] | None = None
         self._bare = folder / "shop.git"
-        self.commit = self._repository()
-        (folder / "pipelines").mkdir()
         self._values = {
             "repository": str(self._bare),
             "script": world.script(self.log),
+            "slow": world.script(self.log, beats=15, pause_s=0.2),
             "phone": phone_url,
             "log": str(self.log),
         }
+        if (folder / "leeroy.toml").exists():
+            self.commit = self._run("git", "-C", str(self._bare), "rev-parse", "main")
+            return
+        self.commit = self._repository()
+        (folder / "pipelines").mkdir()
         self.define("shop", SHOP)
         self.define("tool", _TOOL)
+        self.define("crane", _CRANE)
         settings = {
             "listen": "127.0.0.1:0",
             "slots": 3,
@@ -150,7 +171,7 @@ class Installation:
         return self._run("git", "-C", work, "rev-parse", "HEAD")
 
     def define(self, name: str, text: str) -> None:
-        """Write a pipeline; {repository}, {script}, {phone} and {log} stand for what is here."""
+        """Write a pipeline; {repository}, {script}, {slow}, {phone}, {log}: what is here."""
         for key, value in self._values.items():
             text = text.replace("{" + key + "}", value)
         (self.folder / "pipelines" / f"{name}.toml").write_text(text, encoding="utf-8")
@@ -158,10 +179,11 @@ class Installation:
     # --- its server
 
     def spawn(self) -> None:
-        """Start a server; it is not ready yet."""
+        """Start a server; it is not ready yet.  It dies with the thread that called this."""
+        binding = [sys.executable, "-I", "-S", bound.__file__, str(os.getpid())]
         with (self.folder / "serve.log").open("ab") as log:
             self._server = subprocess.Popen(
-                [*self.wrap, sys.executable, "-m", "leeroy", "serve", "--config", "leeroy.toml"],
+                [*binding, *self.wrap, sys.executable, *self.server],
                 cwd=self.folder,
                 env=self._environ(),
                 stdout=subprocess.PIPE,

@@ -20,6 +20,8 @@ from leeroy.proof.installation import Installation
 from leeroy.terms import Stage, State
 
 _OPEN = 4
+_SLOW = 8
+"""Each so many builds one whose deploy takes seconds."""
 _PAUSE_S = 0.05
 _SETTLE_S = 180.0
 
@@ -74,10 +76,11 @@ class People:
         self.redeliver()
         waiting = self.unfinished()
         if len(waiting) < _OPEN:
-            if next(self._numbers) % 2:
+            number = next(self._numbers)
+            if number % 2:
                 self.deliver()
             else:
-                self.trigger("tool")
+                self.trigger("tool" if number % _SLOW else "crane")
         for build in waiting:
             if build["state"] == State.interrupted:
                 self.resolve(int(build["id"]))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from leeroy.model import Build, Event
 from leeroy.proof.history import History, Violation
@@ -101,13 +101,24 @@ def _told(history: History) -> dict[tuple[int, int], int]:
     A notice gets its number when its event is written, which at an environment
     happens under its lock: so the numbers order what happened there, where the
     times do not.  (Of two transactions that wait for each other, the one that
-    is committed first may have the later time.)
+    is committed first may have the later time.)  What gave way and told nobody
+    has the number of the announcement that took it away.
     """
     found: dict[tuple[int, int], int] = {}
     for notice in history.rows.notices:
         key = (notice.build_id, notice.seq)
         found[key] = min(notice.id, found.get(key, notice.id))
-    return found
+    taking: dict[tuple[str, str | None, datetime], int] = {}
+    silent: list[tuple[tuple[int, int], tuple[str, str | None, datetime]]] = []
+    for number, events in history.rows.events.items():
+        for event in events:
+            key = (number, event.seq)
+            where = (history.rows.builds[number].pipeline, event.environment, event.at)
+            if event.to_state is State.deploy_pending and key in found:
+                taking[where] = found[key]
+            elif event.move is Move.supersede and key not in found:
+                silent.append((key, where))
+    return found | {key: taking[where] for key, where in silent if where in taking}
 
 
 def _overtaken(
@@ -130,15 +141,15 @@ def _gives_way(older: Build, newer: Build) -> bool:
 def _gave_way(
     history: History, build: Build, event: Event, told: Mapping[tuple[int, int], int]
 ) -> bool:
-    """Whether the announcement's transaction took it away, or a person's that came before."""
+    """Whether the announcement's transaction took it away, or one that came before."""
     number = told.get((event.build_id, event.seq))
     for left in history.rows.events[build.id]:
         if left.move is Move.supersede and left.at == event.at:
             return True
-        if left.move is not Move.cancel:
+        if left.move not in (Move.cancel, Move.supersede):
             continue
         before = told.get((build.id, left.seq))
         if number is not None and before is not None:
             return before < number
-        return left.at - event.at <= WAITED
+        return left.move is Move.cancel and left.at - event.at <= WAITED
     return False

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
+from leeroy.model import Event, Step
 from leeroy.proof.history import History, Violation
 from leeroy.proof.stopping import TICK_S
-from leeroy.terms import Move, Stage, StepState
+from leeroy.terms import Move, Stage, State, StepState
 
 _NEVER = frozenset({StepState.waiting, StepState.cancelled})
 
@@ -87,29 +88,62 @@ def one_end(history: History) -> Iterator[Violation]:
                 yield Violation("E3", number, f"{step.stage} {step.name} has no moment of its end")
 
 
+def repeated(history: History) -> Iterator[Violation]:
+    """Without a person a lost deploy is run again at most three times."""
+    for number, events in history.rows.events.items():
+        build = history.rows.builds.get(number)
+        rules = {"status script", f"pipeline {build.pipeline}" if build else ""}
+        again = [e for e in events if e.move is Move.resolve_again and e.actor in rules]
+        for where, times in Counter(e.environment for e in again).items():
+            if times > 3:
+                yield Violation("E1", number, f"repeated at {where} {times} times by itself")
+
+
 def nothing_left(history: History) -> Iterator[Violation]:
-    """After its end no process of an attempt exists; a lost deploy is held until it is dead."""
+    """
+    After its end no process of an attempt exists.
+
+    Nobody saw the end of an interrupted deploy.  It holds its environment, and
+    the moment for it is the first at which something may follow: its `status`
+    script begins, or its build leaves `interrupted`, whoever says so.
+    """
     if history.wall_s is None:
         return
     for run, marks in history.runs().items():
         step = history.step_of(run)
-        if step is None or step.finished_at is None:
+        over = None if step is None else _over(history, step)
+        if step is None or over is None:
             continue
-        if step.stage is Stage.deploy and (
-            step.state is StepState.interrupted or _late(step.run_id, history)
-        ):
-            continue
-        if marks[-1].at > history.boot(step.finished_at) + TICK_S:
+        if marks[-1].at > over + TICK_S:
             text = f"{step.stage} {step.name} ended, and a process of it lived on"
             yield Violation("E4", step.build_id, text)
 
 
-def _late(run: str | None, history: History) -> bool:
-    # Lost first, found after all: its end was recorded when it was found.
+def _over(history: History, step: Step) -> float | None:
+    """From when on nothing of an attempt may live; None: that moment has not come."""
+    if step.finished_at is None:
+        return None
+    events = history.rows.events.get(step.build_id, ())
+    if step.stage is not Stage.deploy or not _was_lost(step, events):
+        return history.boot(step.finished_at)
+    after = step.ended_seq or 0
+    left = [e.at for e in events if e.from_state is State.interrupted and e.seq > after]
+    asked = [
+        other.started_at
+        for other in history.rows.steps.get(step.build_id, ())
+        if (other.stage, other.environment) == (Stage.status, step.environment)
+        and other.id > step.id
+        and other.started_at is not None
+    ]
+    return min((history.boot(at) for at in (*left[:1], *asked[:1])), default=None)
+
+
+def _was_lost(step: Step, events: Sequence[Event]) -> bool:
+    """Whether nobody saw how it ended, at first or (its record came late) for ever."""
     return any(
-        step.run_id == run and step.reason == "its supervisor died and nobody saw its end"
-        for steps in history.rows.steps.values()
-        for step in steps
+        event.to_state is State.interrupted
+        and (event.seq == step.ended_seq or event.seq - 1 == step.ended_seq)
+        for event in events
     )
 
 

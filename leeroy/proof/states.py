@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Iterator
 
 from leeroy import machine
+from leeroy.proof import telling
 from leeroy.proof.history import History, Violation
 from leeroy.terms import Move, State
 
@@ -48,7 +49,12 @@ def over_is_over(history: History) -> Iterator[Violation]:
 
 
 def everything_ends(history: History) -> Iterator[Violation]:
-    """In the end every build is over, or waits for a person who has been told."""
+    """
+    In the end every build is over, or waits for a person who has been told of just that.
+
+    Told: the notice of the very event since which it waits was tried.  That it
+    was announced, before it was interrupted or held, asked nobody to do anything.
+    """
     if not history.settled:
         return
     for number, build in history.rows.builds.items():
@@ -62,8 +68,10 @@ def everything_ends(history: History) -> Iterator[Violation]:
         if not for_a_person:
             yield Violation("A5", number, f"it is {build.state} for ever")
             continue
-        notices = [n for n in history.rows.notices if n.build_id == number]
-        if notices and not any(n.sent_at or n.attempts for n in notices):
+        last = history.rows.events[number][-1]
+        notices = [n for n in history.rows.notices if (n.build_id, n.seq) == (number, last.seq)]
+        owed = notices or telling.listeners(history, build, last.to_state)
+        if owed and not any(n.sent_at or n.attempts for n in notices):
             yield Violation("A5", number, f"it is {build.state}, and nobody was told")
 
 

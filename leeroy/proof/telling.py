@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
-from leeroy.model import Notice
+from leeroy.model import Build, Notice
 from leeroy.proof.history import History, Violation
 from leeroy.terms import State
 
@@ -47,6 +47,16 @@ def together(history: History) -> Iterator[Violation]:
             yield Violation("F3", number, "it came by a push, and no delivery names it")
 
 
+def listeners(history: History, build: Build, state: State) -> set[str]:
+    """The targets that are to hear that a build came there."""
+    every = (*history.pipeline(build).notify, *history.house)
+    return {
+        target.to
+        for target in every
+        if target.hears(state) and (target.to != "author" or build.author_email)
+    }
+
+
 def one_each(history: History) -> Iterator[Violation]:
     """One notice for each event and target that listens; who heard more hears the end too."""
     told: dict[tuple[int, int], list[Notice]] = {}
@@ -57,16 +67,11 @@ def one_each(history: History) -> Iterator[Violation]:
             sent.setdefault(notice.build_id, []).append(notice)
     for number, events in history.rows.events.items():
         build = history.rows.builds[number]
-        every = (*history.pipeline(build).notify, *history.house)
         announced: set[str] = set()
         for event in events:
             notices = told.pop((number, event.seq), [])
             got = [notice.target for notice in notices]
-            listening = {
-                target.to
-                for target in every
-                if target.hears(event.to_state) and (target.to != "author" or build.author_email)
-            }
+            listening = listeners(history, build, event.to_state)
             end = event.to_state.over or event.to_state is State.interrupted
             more = announced if end else set()
             if len(got) != len(set(got)) or not listening <= set(got) <= listening | more:

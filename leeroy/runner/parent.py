@@ -49,7 +49,7 @@ class Parent:
 
     def main(self) -> None:
         """Serve until the server is gone and no supervisor is left."""
-        # SIGTERM reaches supervisors too: there it stops the run.
+        # SIGTERM may reach supervisors too: there it ends the run, and is recorded as from outside.
         for number in (signal.SIGCHLD, signal.SIGUSR1, signal.SIGTERM):
             signal.signal(number, lambda *_: None)
         for number in (signal.SIGHUP, signal.SIGINT):

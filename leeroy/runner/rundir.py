@@ -29,6 +29,7 @@ from leeroy.runner import mark, output, process, wire
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,199}")
 _NEW = ".new-"
 _GONE = ".gone-"
+_NOTED = ".noted-"
 _MOST_FILE = 1 << 20
 
 
@@ -83,9 +84,9 @@ class Result:
     How a run ended.
 
     At most one of `exit_code` and `signal` is set; neither: the script was
-    not executed.  `reason` is None (it ended by itself), "timeout",
-    "stopped", or "cannot start: …".  Times are unix seconds; `sha256` is of
-    all `raw_bytes`, those that were dropped included.
+    not executed.  `reason` is None (it ended by itself), one of
+    `wire.TIMEOUT`, `STOPPED` and `OUTSIDE`, or "cannot start: …".  Times are
+    unix seconds; `sha256` is of all `raw_bytes`, those that were dropped included.
     """
 
     exit_code: int | None
@@ -134,7 +135,6 @@ class RunDirs:
     def __init__(self, folder: Path) -> None:
         self.folder = folder.absolute()
         self._base = str(self.folder)
-        self._made: set[str] = set()
         self._replaced = False
 
     def path(self, run_id: str) -> str:
@@ -150,12 +150,13 @@ class RunDirs:
         self._replaced = mark.replaced(self.folder)
 
     def all(self) -> list[str]:
-        """The ids of all runs that have a directory, sorted."""
+        """The ids of all runs that have a directory, or the note that they had one; sorted."""
         try:
             names = os.listdir(self._base)
         except FileNotFoundError:
             return []
-        return sorted(name for name in names if _NAME.fullmatch(name))
+        runs = {name.removeprefix(_NOTED) for name in names}
+        return sorted(name for name in runs if _NAME.fullmatch(name))
 
     # --- writing
 
@@ -163,7 +164,9 @@ class RunDirs:
         """
         Write the run's directory; after a crash it is there as a whole or not at all.
 
-        Raises NotPossible if the run has one already.
+        Of a durable one it is noted beside it that there was one, on the disk
+        before this returns: see `vanished`.  Raises NotPossible if the run has
+        one already.
         """
         target = self.path(spec.run_id)
         new = f"{self._base}/{_NEW}{spec.run_id}"
@@ -210,8 +213,10 @@ class RunDirs:
             if os.path.isdir(target):
                 raise NotPossible(f"run {spec.run_id} has a directory already") from error
             raise
-        self._made.add(spec.run_id)
         if spec.durable:
+            # After the rename, so that no crash leaves the note of a directory that never was; and
+            # before the one fsync that both need.
+            _write(self._note(spec.run_id), b"", 0o600)
             sync(self._base)
 
     def revoke(self, run_id: str) -> bool:
@@ -254,7 +259,9 @@ class RunDirs:
         directory = self.path(run_id)
         if self.look(run_id) is Run.running:
             raise NotPossible(f"run {run_id} is still running; stop it first")
-        self._made.discard(run_id)
+        # First: a crash in between leaves a directory, which is found, and no note, which is not.
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self._note(run_id))
         gone = f"{self._base}/{_GONE}{run_id}"
         try:
             # Renamed first: a directory that lost half of its files would tell lies.
@@ -298,10 +305,13 @@ class RunDirs:
         """
         Whether a run that is absent may have had a directory, so that nobody knows what it did.
 
-        So it is when this process made one, and for every run when the folder
-        of all runs is another one than at the start before this.
+        So it is for a durable one when its note is there, whoever removed the
+        directory and when, and for every run when the folder of all runs is
+        another one than at the start before this.
         """
-        return self.look(run_id) is Run.absent and (self._replaced or run_id in self._made)
+        if self.look(run_id) is not Run.absent:
+            return False
+        return self._replaced or os.path.exists(self._note(run_id))
 
     def supervised(self, run_id: str) -> Supervised | None:
         """The supervisor that took the run, alive or not; None if none has said so yet."""
@@ -412,6 +422,9 @@ class RunDirs:
             return os.read(fd, _MOST_FILE)
         finally:
             os.close(fd)
+
+    def _note(self, run_id: str) -> str:
+        return f"{self._base}/{_NOTED}{check_name(run_id)}"
 
     def _existing(self, run_id: str) -> str:
         directory = self.path(run_id)

@@ -128,6 +128,11 @@ class Runner:
         """Whether a run that is absent may have begun; see `RunDirs.vanished`."""
         return self.runs.vanished(run_id)
 
+    def elsewhere(self, run_id: str) -> bool:
+        """Whether its supervisor lived in another boot, or another container, than this process."""
+        found = self.runs.supervised(run_id)
+        return found is not None and found.place != process.place()
+
     def result(self, run_id: str) -> Result:
         """How the run ended; raises NotPossible while it has no result."""
         return self.runs.result(run_id)
@@ -197,7 +202,7 @@ class Runner:
         self.runs.forget(run_id)
 
     def all(self) -> list[str]:
-        """The ids of all runs that have a directory, sorted."""
+        """The ids of all runs that have a directory, or the note that they had one; sorted."""
         return self.runs.all()
 
     # --- the thread

@@ -96,7 +96,7 @@ class Supervisor:
             self.term_at = time.monotonic() + float(self.spec["timeout_s"])
             # Looked for after the lock tells who we are: whoever asks from now on can signal us.
             if os.path.exists(f"{self.directory}/{wire.STOP}"):
-                self.reason = "stopped"
+                self.reason = wire.STOPPED
             else:
                 self._execute(writer, score)
         except CannotStart as error:
@@ -244,10 +244,13 @@ class Supervisor:
                         poll.unregister(self.reader)
                 else:
                     numbers = os.read(self.wake, _BLOCK)
+                    # Why before what: a host that shuts down signals us and the script at once.
+                    if signal.SIGUSR1 in numbers:
+                        self._end(wire.STOPPED)
+                    if signal.SIGTERM in numbers:
+                        self._end(wire.OUTSIDE)
                     if signal.SIGCHLD in numbers:
                         self._reap()
-                    if signal.SIGUSR1 in numbers or signal.SIGTERM in numbers:
-                        self._end("stopped")
             if self.alive:
                 self._keep_time()
         # Everybody who could write is dead, so the pipe holds all there will ever be.  Somebody
@@ -315,16 +318,23 @@ class Supervisor:
     def _end(self, reason: str) -> None:
         # Once: the first reason stands, and a second request does not prolong the grace.
         if self.kill_at is not None or self.status is not None:
+            if reason == wire.OUTSIDE and self.reason is None and self._died_of(signal.SIGTERM):
+                # Whoever sent ours sent the script's, too, a moment before.
+                self.reason = reason
             return
         self.reason = reason
         self.kill_at = time.monotonic() + float(self.spec["grace_s"])
         self._ask()
 
+    def _died_of(self, number: int) -> bool:
+        end = self.status
+        return end is not None and os.WIFSIGNALED(end) and os.WTERMSIG(end) == number
+
     def _keep_time(self) -> None:
         now = time.monotonic()
         if self.kill_at is None:
             if now >= self.term_at:
-                self._end("timeout")
+                self._end(wire.TIMEOUT)
         elif now >= self.kill_at:
             tree.kill(os.getpid())
             self._reap()

@@ -26,6 +26,11 @@ RESERVED = frozenset({SPEC, SCRIPT, LOCK, BEGIN, STOP, PENDING, RESULT, ORPHANS}
 START_WINDOW_S = 5.0
 """A supervisor that has not begun by then gives up; the run stays unbegun."""
 
+# Why a script that was executed did not simply end; None: by itself.
+TIMEOUT = "timeout"
+STOPPED = "stopped"  # Leeroy asked: SIGUSR1, or the file STOP
+OUTSIDE = "ended from outside by SIGTERM"  # the supervisor got a SIGTERM, which Leeroy never sends
+
 SOCKET = 3
 """The parent's end of the socket pair, in the parent."""
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from leeroy import guard, onward, subjects
+from leeroy import ends, guard, onward, subjects
 from leeroy.advance import advance
 from leeroy.context import Context
 from leeroy.db import artifacts, builds, deploys, logs, reports, steps
@@ -24,6 +24,8 @@ from leeroy.terms import Move, Stage, State, StepState
 
 MOST_REQUEUES = 3
 MOST_WITHDRAWALS = 3
+MOST_REPEATS = 3
+"""So often a lost deploy is run again by itself in an environment, with `interrupted = "again"`."""
 
 
 def record(conn: Connection, context: Context, end: End) -> list[Act]:
@@ -50,18 +52,16 @@ def record(conn: Connection, context: Context, end: End) -> list[Act]:
         half = context.config.max_log // 2
         if end.result.raw_bytes > 2 * half:
             # The script was faster than the log was followed: one gap, and a tail of its size.
-            logs.trim(conn, step.id, half, end.result.raw_bytes - half)
+            logs.cut(conn, step.id, half, end.result.raw_bytes - half)
     if step.stage is Stage.status and build.state is not State.interrupted:
         # A person knew sooner; what it says counts for nothing any more.
         _set_aside(conn, context, build, step, end)
         return []
     if end.run is Run.lost:
-        seen = end.trouble or "its supervisor died and nobody saw its end"
-        return _lost(conn, context, build, step, seen)
+        return _lost(conn, context, build, step, end.trouble or ends.UNSEEN)
     if end.run is Run.absent and guard.frozen(conn) is not None:
         # Its directory may have gone when its end was recorded, in the time that is lost.
-        reason = "the database is older than its run, so nobody knows its end"
-        return _lost(conn, context, build, step, reason)
+        return _lost(conn, context, build, step, ends.OLDER)
     if end.run is not Run.ended:
         return _never_began(conn, context, build, step, planned)
     step = _ended(conn, context, build, step, end)
@@ -87,6 +87,9 @@ def _ended(conn: Connection, context: Context, build: Build, step: Step, end: En
     values: dict[str, Any] = {"finished_at": context.clock.now(), "ended_seq": build.version}
     result = end.result
     good = result is not None and result.exit_code == 0 and result.reason is None
+    if result is not None and result.reason == ends.OUTSIDE:
+        # Nobody of ours wanted it to end: its own word counts.  A test's would not, see finding.
+        good = ends.landed(replace(step, exit_code=result.exit_code, reason=result.reason))
     if result is not None:
         values |= {
             "exit_code": result.exit_code,
@@ -102,7 +105,7 @@ def _ended(conn: Connection, context: Context, build: Build, step: Step, end: En
         values["reason"] = end.trouble
     if good and end.trouble is None:
         state = StepState.passed
-    elif build.stop_at is not None and result is not None and result.reason == "stopped":
+    elif build.stop_at is not None and result is not None and result.reason == ends.STOPPED:
         state = StepState.cancelled
     else:
         state = StepState.failed
@@ -118,7 +121,11 @@ def _ended(conn: Connection, context: Context, build: Build, step: Step, end: En
 def _last_line(conn: Connection, step: Step) -> str | None:
     rows = logs.tail(conn, step.id, 4096).decode("utf-8", "replace").splitlines()
     said = [line for line in (one_line(row, 300) for row in rows) if line]
-    return said[-1] if said else None
+    if not said:
+        return None
+    # It may be a git server's, which must not pass for one of the sentences that are Leeroy's own.
+    ours = said[-1] in (ends.TIMEOUT, ends.STOPPED, ends.OUTSIDE)
+    return f"it said: {said[-1]}" if ours or said[-1].startswith("cannot start") else said[-1]
 
 
 def _move(conn: Connection, context: Context, build: Build, move: Move, **options: Any) -> Build:
@@ -156,9 +163,9 @@ def say(step: Step) -> str:
     what = f"{step.stage} {step.name}"
     if step.stage in (Stage.checkout, Stage.verify, Stage.status):
         what = str(step.stage)
-    if step.reason == "timeout":
+    if step.reason == ends.TIMEOUT:
         return f"{what} took too long"
-    if step.reason == "stopped":
+    if step.reason == ends.STOPPED:
         return f"{what} was stopped"
     if step.reason is not None:
         return f"{what}: {step.reason}"
@@ -226,10 +233,9 @@ def _of_deploying(
             return _failed(conn, context, build, say(step), landed=False)
     if step.stage is Stage.deploy:
         if build.stop_at is not None:
-            # Its last command may have come through before the stop did.
-            return _stopped(conn, context, build, landed=step.exit_code == 0)
+            return _stopped(conn, context, build, landed=ends.landed(step))
         if not good:
-            return _failed(conn, context, build, say(step), landed=False)
+            return _failed(conn, context, build, say(step), landed=ends.landed(step))
     if step.stage is Stage.verify:
         if build.stop_at is not None:
             return _stopped(conn, context, build, landed=True)
@@ -277,7 +283,7 @@ def _withdraw(
     conn: Connection, context: Context, build: Build, step: Step, state: StepState
 ) -> list[Act]:
     assert build.environment is not None
-    reason = "its script never began"
+    reason = ends.NEVER_BEGAN
     values = {"finished_at": context.clock.now(), "reason": reason, "ended_seq": build.version}
     steps.change(conn, step.id, state=state, **values)
     found = deploys.get(conn, build.id, build.environment)
@@ -321,6 +327,9 @@ def _lost(conn: Connection, context: Context, build: Build, step: Step, reason: 
         if step.stage is Stage.verify:
             return _stopped(conn, context, build, landed=True)
         steps.give_up_waiting(conn, build.id)
+        if _lost_too_often(conn, build):
+            often = f"it was lost more than {MOST_REPEATS} times here"
+            reason = f"{reason}; {often}, so it is not repeated by itself"
         _move(conn, context, build, Move.lose, reason=reason)
         return []
     if build.state is State.interrupted and step.stage is Stage.status:
@@ -331,6 +340,15 @@ def _lost(conn: Connection, context: Context, build: Build, step: Step, reason: 
 # --- what becomes of an interrupted deploy
 
 
+def _lost_too_often(conn: Connection, build: Build) -> bool:
+    """Whether the rule "again" has done what it may for this build at its environment."""
+    if onward.plan_of(build).interrupted != "again":
+        return False
+    mine = [s for s in steps.of(conn, build.id) if s.environment == build.environment]
+    lost = [s for s in mine if (s.stage, s.state) == (Stage.deploy, StepState.interrupted)]
+    return len(lost) > MOST_REPEATS
+
+
 def _of_status(conn: Connection, context: Context, build: Build, step: Step) -> list[Act]:
     rule = onward.plan_of(build).interrupted
     if step.state is StepState.passed:
@@ -338,7 +356,8 @@ def _of_status(conn: Connection, context: Context, build: Build, step: Step) -> 
         resolved(conn, context, build, Move.resolve_done, actor="status script", reason=reason)
         return []
     if step.exit_code == 1 and step.reason is None:
-        how = Move.resolve_again if rule == "again" else Move.resolve_failed
+        again = rule == "again" and not _lost_too_often(conn, build)
+        how = Move.resolve_again if again else Move.resolve_failed
         reason = "the status script says that it did not land"
         resolved(conn, context, build, how, actor="status script", reason=reason)
         return []
@@ -348,7 +367,7 @@ def _of_status(conn: Connection, context: Context, build: Build, step: Step) -> 
 def by_rule(conn: Connection, context: Context, build: Build, why: str) -> list[Act]:
     """What the pipeline says about a deploy of which nobody knows how it ended."""
     rule = onward.plan_of(build).interrupted
-    if rule == "hold":
+    if rule == "hold" or _lost_too_often(conn, build):
         builds.change(conn, build.id, due_at=None)
         return []
     how = Move.resolve_failed if rule == "fail" else Move.resolve_again

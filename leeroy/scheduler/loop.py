@@ -35,6 +35,7 @@ from leeroy.scheduler.attention import TICK_S, Attention
 from leeroy.scheduler.doing import Doer
 from leeroy.scheduler.finding import Finder, later
 from leeroy.scheduler.following import Follower
+from leeroy.terms import State
 
 log = logging.getLogger(__name__)
 
@@ -116,6 +117,7 @@ class Scheduler:
         if self._thread.is_alive():
             self._thread.join()
         self._follower.close()
+        self._finder.close()
         self._side.shutdown(wait=False, cancel_futures=True)
         context = self._context
         with contextlib.suppress(LeeroyError):  # without it the next start calls it a crash
@@ -164,17 +166,7 @@ class Scheduler:
     def _recover(self) -> None:
         self._take_up()
         for build, step in self._database.read(partial(recovering.lost, context=self._context)):
-            if step.run_id is not None and self._runner.look(step.run_id) is Run.ended:
-                result = self._runner.result(step.run_id)
-                self._database.transact(
-                    partial(
-                        recovering.late,
-                        context=self._context,
-                        build_id=build.id,
-                        step=step,
-                        result=result,
-                    )
-                )
+            self._finder.take_late(build, step)
 
     # --- one turn
 
@@ -253,7 +245,7 @@ class Scheduler:
         due = [b for b in due if self._sick.get(b.id, 0.0) <= mono]
         if not due:
             return False
-        self._finder.clear_lost([b.id for b in due if b.id not in self._finder.cleared])
+        self._finder.clear_lost([b.id for b in due if b.state is State.interrupted])
         counted = self._attention.worked()
         watching = waiting.Watching(
             name=self._name,

@@ -7,10 +7,12 @@ told by its run directory, and recorded like any end.  Nothing here decides.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 
 from sqlalchemy import Connection
 
+from leeroy import ends
 from leeroy.context import Context
 from leeroy.db import builds, chronicle, house, logs, outbox, steps
 from leeroy.model import Build, Step
@@ -66,7 +68,9 @@ def late(conn: Connection, context: Context, build_id: int, step: Step, result: 
     build = builds.get(conn, build_id, lock=True)
     if build is None or build.state is not State.interrupted:
         return
-    good = result.exit_code == 0 and result.reason is None
+    if step.reason == ends.SHUT_DOWN:
+        return  # this result is known; it says that nobody knows how far the script came
+    good = ends.landed(replace(step, exit_code=result.exit_code, reason=result.reason))
     steps.change(
         conn,
         step.id,

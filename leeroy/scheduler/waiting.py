@@ -37,6 +37,8 @@ LOOKED_AT = (
 _AGAIN_S = 5.0
 _SHIFTED = timedelta(seconds=0.5)
 """By so much what people are shown of a deploy's start may be wrong."""
+_HELD_S = 60.0
+"""A person is asked and nothing waits for it, so this often is enough to look what is left."""
 
 
 @dataclass(frozen=True)
@@ -48,14 +50,14 @@ class Watching:
     how long nobody watched before it began.  `watched` holds for how many
     seconds each deploy has been watched, `tried` for how many nobody could be
     told of it; `room` says why nothing may start.
-    `cleared` are the builds of whose lost scripts provably nothing is left.
+    `cleared` are the lost deploys' runs of which provably nothing is left.
     """
 
     name: str
     away_s: float
     watched: Mapping[WatchKey, float]
     room: str | None
-    cleared: frozenset[int]
+    cleared: frozenset[str]
     tried: Mapping[TryKey, float] = field(default_factory=dict)
 
 
@@ -287,15 +289,15 @@ def _interrupted(conn: Connection, context: Context, build: Build, watching: Wat
     if deployed is None or deployed.host != context.host_id:
         builds.change(conn, build.id, due_at=None)
         return []
-    if plan.interrupted == "hold" and plan.status is None:
-        builds.change(conn, build.id, due_at=None)
-        return []
-    if build.id not in watching.cleared:
+    held = plan.interrupted == "hold" and plan.status is None
+    if deployed.run_id not in watching.cleared:
         # Something of it may still live; nobody is asked, and nothing follows, before that is over.
-        later = context.clock.now() + timedelta(seconds=_AGAIN_S)
-        builds.change(conn, build.id, due_at=later)
+        later = timedelta(seconds=_HELD_S if held else _AGAIN_S)
+        builds.change(conn, build.id, due_at=context.clock.now() + later)
         return []
     builds.change(conn, build.id, due_at=None)
+    if held:
+        return []
     if plan.status is not None and (asked is None or asked.id < deployed.id):
         planned = starting.add_steps(
             conn,

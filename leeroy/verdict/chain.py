@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from leeroy.errors import Invalid
+from leeroy.terms import OVER
 
 FORMAT: Final = 1
 START: Final = "0" * 64
@@ -64,6 +65,22 @@ def is_closed(lines: list[Line]) -> bool:
     return bool(lines) and lines[-1].get("kind") == "end"
 
 
+def _cut(lines: list[Line]) -> str | None:
+    """What its last line fails to say of the last move; None: it ends as a record has to."""
+    last, closed = lines[-1], is_closed(lines)
+    if last.get("kind") not in ("end", "open"):
+        return "is not how a record ends: the end, or that the build was still open, is cut off"
+    moves = [line for line in lines if line.get("kind") == "move"]
+    state = moves[-1].get("to") if moves else None
+    if last.get("state") != state:
+        return f"does not say where the last move led: {state}"
+    if closed != (state in list(OVER)):
+        return f"says that the build was {'over' if closed else 'open'}, and it was {state}"
+    if last.get("fault") != "open" and not closed:
+        return "names a fault, and the build was not over"
+    return None
+
+
 def check(lines: list[Line]) -> list[Broken]:
     """Every place where the chain does not hold; empty when it does."""
     found: list[Broken] = []
@@ -81,9 +98,11 @@ def check(lines: list[Line]) -> list[Broken]:
                     "does not follow the one before: a line was removed, added, moved or changed",
                 )
             )
-        if line.get("kind") == "end" and number != len(lines):
+        if line.get("kind") in ("end", "open") and number != len(lines):
             found.append(Broken(number + 1, "was added: the record ends before it"))
         before = own if isinstance(own, str) else ""
+    if cut := _cut(lines):
+        found.append(Broken(len(lines), cut))
     first = lines[0]
     if first.get("kind") != "build":
         found.append(Broken(1, "is not how a record begins"))

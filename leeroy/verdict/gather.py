@@ -41,26 +41,25 @@ def verdict(conn: Connection, build: Build) -> dict[str, Any]:
     ran = [_as_of(step, end) for step in steps.of(conn, build.id)]
     notes = [note for note in chronicle.of(conn, build.id) if note.seq < end]
     found = cause(build, moves, ran, notes)
-    records = [_build(build)]
+    records = [_build(build), *_source(conn, build)]
     for event in moves:
         records.append(_move(event))
         records += [_step(step) for step in ran if (step.begun_seq or 1) == event.seq]
         records += [_note(note) for note in notes if note.seq == event.seq]
     places = sorted(deploys.of(conn, build.id), key=lambda deploy: deploy.environment)
     records += [_deploy(deploy) for deploy in places]
-    if build.state.over:
-        records.append(
-            {
-                "kind": "end",
-                "state": str(build.state),
-                "fault": found.fault,
-                "cause": found.sentence,
-                "at": instant(moves[-1].at),
-                "stop_at": instant(build.stop_at),
-                "stop_actor": build.stop_actor,
-                "stop_reason": build.stop_reason,
-            }
-        )
+    records.append(
+        {
+            "kind": "end" if build.state.over else "open",
+            "state": str(build.state),
+            "fault": found.fault,
+            "cause": found.sentence,
+            "at": instant(moves[-1].at),
+            "stop_at": instant(build.stop_at),
+            "stop_actor": build.stop_actor,
+            "stop_reason": build.stop_reason,
+        }
+    )
     return words.as_object(chain.chained(records), found.fault, found.sentence)
 
 
@@ -104,6 +103,42 @@ def _build(build: Build) -> Line:
         "without_grace": build.without_grace,
         "created_at": instant(build.created_at),
     }
+
+
+def _source(conn: Connection, build: Build) -> list[Line]:
+    """
+    What a rollback relies on: the build it deploys again, and the checks that build passed.
+
+    That build passed before this one was made, so they stand; and it is kept
+    as long as this one.  Its head is here when it was over by then.
+    """
+    source = _tested(conn, build)
+    if source is None:
+        return []
+    over = source.finished_at is not None and source.finished_at <= build.created_at
+    found: list[Line] = [
+        {
+            "kind": "source",
+            "build": source.id,
+            "commit": source.commit,
+            "snapshot": hashlib.sha256(source.pipeline_text.encode()).hexdigest(),
+            "created_at": instant(source.created_at),
+            "head": head(conn, source) if over else None,
+        }
+    ]
+    checks = [step for step in steps.of(conn, source.id) if step.environment is None]
+    return found + [{**_step(step), "kind": "check", "build": source.id} for step in checks]
+
+
+def _tested(conn: Connection, build: Build) -> Build | None:
+    """The build whose checks count for a rollback; a rollback of a rollback goes back further."""
+    found: Build | None = None
+    while build.deploy_to is not None and build.source is not None:
+        source = builds.get(conn, build.source)
+        if source is None:
+            break
+        found = build = source
+    return found
 
 
 def _move(event: Event) -> Line:

@@ -36,7 +36,7 @@ def as_object(lines: list[Line], fault: str, cause: str) -> dict[str, Any]:
 def text(found: dict[str, Any]) -> str:
     """The record as people read it, with the lines themselves below."""
     lines: list[Line] = found["lines"]
-    said = [f"build {found['build']}: {found['cause']} (fault: {found['fault']})", ""]
+    said = [_row(f"build {found['build']}: {found['cause']} (fault: {found['fault']})"), ""]
     said += [f"{line['n']:>4}  {sentence(line)}" for line in lines]
     said += ["", f"head {found['head']}", ""]
     said += [chain.canonical(line) for line in lines]
@@ -78,7 +78,6 @@ def _of_object(found: dict[str, Any]) -> tuple[list[Line], list[Broken]]:
     expected = {"head": chain.head(lines), "over": chain.is_closed(lines)}
     if lines:
         expected["build"] = lines[0].get("build")
-    if chain.is_closed(lines):
         expected |= {key: lines[-1].get(key) for key in ("fault", "cause")}
     for key, value in expected.items():
         if chain.canonical(found.get(key)) != chain.canonical(value):
@@ -102,13 +101,11 @@ def _of_text(content: str) -> tuple[list[Line], list[Broken]]:
     broken = chain.check(lines)
     shown = [row for row in rows if not row.startswith("{")]
     if not broken and shown:
-        last = lines[-1]
-        fault, cause = (last["fault"], last["cause"]) if chain.is_closed(lines) else ("", "")
+        fault, cause = (str(lines[-1].get(key)) for key in ("fault", "cause"))
         whole = text(as_object(lines, fault, cause)).split("\n")
         wanted = [row for row in whole if not row.startswith("{")]
-        skip = 0 if chain.is_closed(lines) else 1
         for number, (is_, was) in enumerate(zip(shown, wanted, strict=False), 1):
-            if is_ != was and number > skip:
+            if is_ != was:
                 broken.append(Broken(0, f"its row {number} says something else than its lines"))
                 break
         if len(shown) != len(wanted):
@@ -182,6 +179,23 @@ def _deploy(line: Line) -> str:
     return f"{line['started_at'] or 'never'}  {line['key']}: {ended}"
 
 
+def _source(line: Line) -> str:
+    before = f"; the record of that build: {line['head'][:12]}" if line["head"] else ""
+    commit = (line["commit"] or "no commit")[:12]
+    return (
+        f"{line['created_at']}  deploys build {line['build']} again: {commit}, "
+        f"pipeline {line['snapshot'][:12]}{before}"
+    )
+
+
+def _check(line: Line) -> str:
+    return f"{_step(line)}; of build {line['build']}"
+
+
+def _open(line: Line) -> str:
+    return f"{line['at']}  open: {line['cause']}"
+
+
 def _end(line: Line) -> str:
     return f"{line['at']}  {line['state']}: {line['cause']} (fault: {line['fault']})"
 
@@ -196,4 +210,7 @@ _SAY: dict[str, Callable[[Line], str]] = {
     "started": _started,
     "deploy": _deploy,
     "end": _end,
+    "open": _open,
+    "source": _source,
+    "check": _check,
 }

@@ -60,7 +60,7 @@ def visitor(site: Site, request: Request) -> Visitor:
 
 
 def allow(site: Site, request: Request, needed: Role | None) -> Visitor:
-    """The visitor, if they may; raises Unknown or NotAllowed."""
+    """The visitor, by the tokens last seen, if they may; raises Unknown or NotAllowed."""
     if needed is None:
         return Visitor("somebody", None)
     found = visitor(site, request)
@@ -75,7 +75,7 @@ def allow(site: Site, request: Request, needed: Role | None) -> Visitor:
 
 def _free(site: Site, request: Request) -> Role | None:
     """Reading is free on a loopback listener while no token exists."""
-    if site.tokens() or not _is_loopback(site.context.config.host):
+    if site.tokens or not _is_loopback(site.context.config.host):
         return None
     # Behind a proxy on the same host everybody comes from loopback.
     if any(name in request.headers for name in ("x-forwarded-for", "forwarded", "x-real-ip")):
@@ -93,7 +93,7 @@ def _is_loopback(host: str) -> bool:
 
 
 def _by_hash(site: Site, sha256: str) -> tuple[str, Role] | None:
-    for token in site.tokens():
+    for token in site.tokens:
         if hmac.compare_digest(token.sha256, sha256):
             return token.name, token.role
     return None

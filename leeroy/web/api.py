@@ -6,7 +6,7 @@ import json
 from functools import partial
 from typing import Any
 
-from starlette.concurrency import run_in_threadpool
+from sqlalchemy import Connection
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
@@ -28,9 +28,9 @@ async def answer(site: Site, request: Request, visitor: Visitor, call: Call) -> 
     _required(call, arguments)
     work = partial(operations.DO[call.name], context=site.context, actor=visitor.name, **arguments)
     if call.method == "GET":
-        found = await run_in_threadpool(site.database.read, work)
+        found = await site.read(work)
     else:
-        found = await site.database.ask(work)
+        found = await site.ask(work)
         if call.name.startswith("token_"):
             site.forget_tokens()
     return JSONResponse(found, status_code=call.status)
@@ -41,20 +41,16 @@ async def log(site: Site, request: Request, visitor: Visitor) -> Response:
     build_id, step = int(request.path_params["id"]), request.query_params.get("step")
     cursor = request.query_params.get("cursor")
 
-    def whole() -> bytes:
-        return site.database.read(
-            lambda conn: b"".join(views.whole_log(conn, views.find(conn, build_id), step))
-        )
+    def whole(conn: Connection) -> bytes:
+        return b"".join(views.whole_log(conn, views.find(conn, build_id), step))
 
-    def piece() -> views.LogPiece:
-        return site.database.read(
-            lambda conn: views.log_piece(conn, views.find(conn, build_id), step, cursor or "")
-        )
+    def piece(conn: Connection) -> views.LogPiece:
+        return views.log_piece(conn, views.find(conn, build_id), step, cursor or "")
 
     kind = "text/plain; charset=utf-8"
     if cursor is None:
-        return Response(await run_in_threadpool(whole), media_type=kind)
-    found = await run_in_threadpool(piece)
+        return Response(await site.read(whole), media_type=kind)
+    found = await site.read(piece)
     headers = {"X-Leeroy-Cursor": found.cursor, "X-Leeroy-Over": str(found.over).lower()}
     return Response(found.text, media_type=kind, headers=headers)
 

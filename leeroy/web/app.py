@@ -14,9 +14,8 @@ from functools import partial
 from typing import Any
 
 from starlette.applications import Starlette
-from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -27,7 +26,7 @@ from leeroy.terms import Role
 from leeroy.web import access, api, downloads, health, hooks, pages, stop
 from leeroy.web.access import Unknown, Visitor
 from leeroy.web.html import FOLDER, page
-from leeroy.web.state import Site
+from leeroy.web.state import AGAIN, Site
 
 log = logging.getLogger(__name__)
 
@@ -142,8 +141,7 @@ async def _enter(site: Site, doors: dict[str, Door], request: Request) -> Respon
         if door.role is None:
             visitor = Visitor("somebody", None)
         else:
-            if not site.tokens_are_fresh:
-                await run_in_threadpool(site.tokens)
+            await site.see_tokens()
             visitor = access.allow(site, request, door.role)
             if method != "GET" and visitor.form_code and not access.same_origin(request):
                 raise NotAllowed("this request comes from another site")
@@ -154,6 +152,9 @@ async def _enter(site: Site, doors: dict[str, Door], request: Request) -> Respon
         return _error(request, exc.status, str(exc), exc.code, isinstance(exc, Unknown))
     except HTTPException:
         raise
+    except ClientDisconnect:
+        log.info("%s %s: whoever asked has gone", request.method, door.path)
+        return Response(status_code=400)
     except Exception:
         log.exception("%s %s failed", request.method, door.path)
         return _error(request, 500, "something went wrong here; the log says what", "failed", False)
@@ -180,11 +181,13 @@ def _for_programs(request: Request) -> bool:
 
 def _error(request: Request, status: int, sentence: str, code: str, unknown: bool) -> Response:
     path = request.url.path
+    again = AGAIN if status == 503 else {}
     if _for_programs(request):
         headers = {"WWW-Authenticate": "Bearer"} if status == 401 else {}
-        if status == 503:
-            headers["Retry-After"] = "5"
+        headers |= again
         return JSONResponse({"error": sentence, "code": code}, status_code=status, headers=headers)
     if unknown and request.method in ("GET", "HEAD") and path != "/login":
         return RedirectResponse("/login", status_code=303)
-    return page("error.html", {"status": status, "sentence": sentence}, status=status)
+    answer = page("error.html", {"status": status, "sentence": sentence}, status=status)
+    answer.headers.update(again)
+    return answer

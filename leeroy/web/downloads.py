@@ -42,7 +42,7 @@ async def artifact(site: Site, request: Request, visitor: Visitor) -> Response:
         owner = artifacts.owner(conn, views.find(conn, build_id))
         return owner, artifacts.get(conn, owner, path)
 
-    owner, found = await run_in_threadpool(site.database.read, find)
+    owner, found = await site.read(find)
     if found is None:
         raise NotFound(f"build {build_id} left no artifact {path!r}; its page lists them")
     folder = site.context.config.data / "artifacts" / str(owner)

@@ -6,30 +6,36 @@ import time
 from html import escape
 
 from sqlalchemy import Connection
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 from leeroy.db import builds, outbox
-from leeroy.errors import NotFound
+from leeroy.errors import NotFound, Unavailable
 from leeroy.terms import State
 from leeroy.web.access import Visitor
-from leeroy.web.state import Site
+from leeroy.web.state import AGAIN, Site
 
 
 async def healthz(site: Site, request: Request, visitor: Visitor) -> Response:
     """200: hooks are taken."""
     if site.database.broken is not None or site.database.trouble is not None:
-        return PlainTextResponse("the database cannot be written\n", status_code=503)
-    await run_in_threadpool(site.database.read, builds.next_due)
+        return _unwell("the database cannot be written")
+    try:
+        await site.read(builds.next_due)
+    except Unavailable as exc:
+        return _unwell(str(exc))
     return PlainTextResponse("well\n")
+
+
+def _unwell(why: str) -> Response:
+    return PlainTextResponse(f"{why}\n", status_code=503, headers=AGAIN)
 
 
 async def readyz(site: Site, request: Request, visitor: Visitor) -> Response:
     """200: hooks are taken, and builds advance."""
     why = site.ready()
     if why is not None:
-        return PlainTextResponse(f"{why}\n", status_code=503)
+        return _unwell(why)
     return await healthz(site, request, visitor)
 
 
@@ -46,7 +52,7 @@ async def metrics(site: Site, request: Request, visitor: Visitor) -> Response:
         up = time.monotonic() - site.started_at
         return [*lines, "# TYPE leeroy_up_seconds counter", f"leeroy_up_seconds {up:.1f}"]
 
-    lines = await run_in_threadpool(site.database.read, work)
+    lines = await site.read(work)
     return Response("\n".join(lines) + "\n", media_type="text/plain; version=0.0.4")
 
 
@@ -58,9 +64,7 @@ async def badge(site: Site, request: Request, visitor: Visitor) -> Response:
     name, branch = request.path_params["pipeline"], request.query_params.get("branch")
     if name not in site.pipelines():
         raise NotFound(f"there is no pipeline {name!r}")
-    found = await run_in_threadpool(
-        site.database.read, lambda conn: builds.last_on_branch(conn, name, branch)
-    )
+    found = await site.read(lambda conn: builds.last_on_branch(conn, name, branch))
     word = "no build" if found is None else str(found.state)
     colour = "#777" if found is None else _COLOURS.get(found.state, "#b3261e")
     if found is not None and found.state in (State.deploy_pending, State.deploying):

@@ -7,9 +7,7 @@ forge sends it again, and never 4xx for a fault of ours.
 
 from __future__ import annotations
 
-import asyncio
 from functools import partial
-from typing import TypeAlias
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -21,11 +19,7 @@ from leeroy.pipelines import Pipeline
 from leeroy.web.access import Unknown, Visitor
 from leeroy.web.state import Site
 
-Answer: TypeAlias = tuple[list[int], str | None]
-
 LARGEST = 25 << 20
-ANSWER_S = 4.5
-"""GitHub, GitLab and Bitbucket wait 10 s for an answer, Gitea 5 s."""
 
 
 class TooLarge(LeeroyError):
@@ -70,7 +64,7 @@ async def deliver(site: Site, request: Request, visitor: Visitor) -> Response:
         return JSONResponse({"builds": [], "reason": text})
     work = partial(receiving.receive, context=site.context, delivery=delivery, pipelines=chosen)
     try:
-        made, reason = await _stored(site.database.ask(work))
+        made, reason = await site.ask(work)
     except Unavailable:
         site.missed()  # not every forge sends it again
         raise
@@ -79,23 +73,6 @@ async def deliver(site: Site, request: Request, visitor: Visitor) -> Response:
     if reason is not None:
         return JSONResponse({"builds": made, "reason": reason})
     return JSONResponse({"builds": made}, status_code=202)
-
-
-async def _stored(future: asyncio.Future[Answer]) -> Answer:
-    """
-    What became of a delivery, unless that takes too long.
-
-    Nothing is taken back then, and it may be stored later: whoever delivers
-    it again is answered the same builds, and none is made twice.
-    """
-    try:
-        async with asyncio.timeout(ANSWER_S):
-            return await future
-    except TimeoutError as exc:
-        raise Unavailable(
-            f"the database has not stored it within {ANSWER_S:g} s and may do so later; "
-            "deliver it again: nothing is built twice"
-        ) from exc
 
 
 def _secrets(site: Site, pipeline: Pipeline) -> tuple[str, ...]:

@@ -8,7 +8,6 @@ from typing import Any
 from urllib.parse import parse_qs, urlencode
 
 from sqlalchemy import Connection
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
@@ -74,7 +73,7 @@ async def list_(site: Site, request: Request, visitor: Visitor) -> Response:
             "more": _older(chosen, found),
         }
 
-    facts = await run_in_threadpool(site.database.read, work)
+    facts = await site.read(work)
     return page("list.html", facts | {"chosen": chosen, "states": [str(s) for s in State]})
 
 
@@ -90,9 +89,7 @@ async def build(
 ) -> Response:
     """One build: where it is, its steps, log, history and notices."""
     build_id = int(request.path_params["id"])
-    facts = await run_in_threadpool(
-        site.database.read, partial(_build, site=site, build_id=build_id)
-    )
+    facts = await site.read(partial(_build, site=site, build_id=build_id))
     may_act = visitor.role is not None and visitor.role.covers(Role.operator)
     facts |= {
         "answer": answer,
@@ -171,12 +168,12 @@ async def act(site: Site, request: Request, visitor: Visitor) -> Response:
         raise Invalid(f"{action!r} is nothing that can be done with a build")
     arguments: dict[str, Any] = {"id": build_id}
     if action == "approve":
-        arguments["environment"] = await run_in_threadpool(
-            site.database.read, lambda conn: views.find(conn, build_id).environment
+        arguments["environment"] = await site.read(
+            lambda conn: views.find(conn, build_id).environment
         )
     work = partial(operations.DO[action], context=site.context, actor=visitor.name, **arguments)
     try:
-        found = await site.database.ask(work)
+        found = await site.ask(work)
     except LeeroyError as exc:
         if exc.status >= 500:
             raise
@@ -189,7 +186,7 @@ async def act(site: Site, request: Request, visitor: Visitor) -> Response:
 async def environments(site: Site, request: Request, visitor: Visitor) -> Response:
     """What runs where."""
     work = partial(views.environments_json, now=site.context.clock.now())
-    return page("environments.html", {"places": await run_in_threadpool(site.database.read, work)})
+    return page("environments.html", {"places": await site.read(work)})
 
 
 async def login_form(site: Site, request: Request, visitor: Visitor) -> Response:
@@ -202,7 +199,8 @@ async def login(site: Site, request: Request, visitor: Visitor) -> Response:
     if not access.same_origin(request):
         raise NotAllowed("this form is not from this page")
     fields = await _form(request)
-    cookie = await run_in_threadpool(access.login, site, fields.get("token", ""))
+    await site.see_tokens()
+    cookie = access.login(site, fields.get("token", ""))
     if cookie is None:
         return page("login.html", {"wrong": True}, status=401)
     answer = RedirectResponse("/", status_code=303)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import threading
+import asyncio
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -12,8 +13,15 @@ from leeroy.context import Context
 from leeroy.db import house, remotes
 from leeroy.db.engine import Database
 from leeroy.db.house import Token
+from leeroy.db.replies import T, Work
+from leeroy.errors import Unavailable
 from leeroy.pipelines import Pipeline
 
+ANSWER_S = 4.5
+"""GitHub, GitLab and Bitbucket wait 10 s for an answer, Gitea 5 s; nobody else waits longer."""
+AGAIN = {"Retry-After": "5"}
+"""What every 503 says."""
+_READERS = 8
 _REMEMBER_S = 1.0
 _NOTE_DELIVERY_S = 60.0
 
@@ -21,7 +29,10 @@ _NOTE_DELIVERY_S = 60.0
 @dataclass
 class Site:
     """
-    One server's site.
+    One server's site; used in its event loop only.
+
+    Whoever asks the database does so by `ask` and `read`: each raises
+    Unavailable after ANSWER_S, so that a database that hangs has nobody wait.
 
     `pipelines` gives those in force; `key` signs stop links and logins.
     `ready` says why the server is not ready, None when it is.  `missed` is
@@ -35,23 +46,63 @@ class Site:
     ready: Callable[[], str | None] = lambda: None
     missed: Callable[[], None] = lambda: None
     started_at: float = field(default_factory=time.monotonic)
-    _tokens: list[Token] = field(default_factory=list)
+    tokens: list[Token] = field(default_factory=list)
     _read_at: float = -1e9
+    _forgotten: bool = False
     _delivered: dict[tuple[str, str], float] = field(default_factory=dict)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    # Threads of its own: those that wait for a database that hangs must not be missed elsewhere.
+    _readers: ThreadPoolExecutor = field(
+        default_factory=lambda: ThreadPoolExecutor(_READERS, "leeroy-read")
+    )
 
-    @property
-    def tokens_are_fresh(self) -> bool:
-        """Whether `tokens` answers without asking the database."""
+    async def ask(self, work: Work[T]) -> T:
+        """
+        Run *work* in a writing transaction; the answer comes after its commit.
+
+        Raises Unavailable when that takes too long.  What had begun is not
+        taken back and may be stored later; what had not is never begun.
+        """
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                return await self.database.ask(work)
+        except TimeoutError as exc:
+            raise Unavailable(
+                f"the database {self.database.label} has not stored it within {ANSWER_S:g} s and "
+                "may do so later; a delivery or a stop may simply come again: it counts once"
+            ) from exc
+
+    async def read(self, work: Work[T]) -> T:
+        """Run *work* on one consistent picture; raises Unavailable when that takes too long."""
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                return await loop.run_in_executor(self._readers, self.database.read, work)
+        except TimeoutError as exc:
+            raise self._too_slow() from exc
+
+    async def see_tokens(self) -> None:
+        """Have `tokens` at most a second old, so that a removed one is of no use a second later."""
+        if self._fresh():
+            return
+        try:
+            async with asyncio.timeout(ANSWER_S), self._lock:
+                while not self._fresh():
+                    self._forgotten, asked_at = False, time.monotonic()
+                    self.tokens = await self.read(house.all_tokens)
+                    if not self._forgotten:
+                        self._read_at = asked_at
+                        break
+        except TimeoutError as exc:
+            raise self._too_slow() from exc
+
+    def _fresh(self) -> bool:
         return time.monotonic() - self._read_at <= _REMEMBER_S
 
-    def tokens(self) -> list[Token]:
-        """Every token; at most a second old, so a removed one is of no use a second later."""
-        with self._lock:
-            if time.monotonic() - self._read_at > _REMEMBER_S:
-                self._tokens = self.database.read(house.all_tokens)
-                self._read_at = time.monotonic()
-            return self._tokens
+    def _too_slow(self) -> Unavailable:
+        return Unavailable(
+            f"the database {self.database.label} has not answered within {ANSWER_S:g} s; try again"
+        )
 
     def delivered(self, pipeline: str, forge: str) -> None:
         """A pipeline's delivery came: noted for `doctor` once a minute, beside the deliveries."""
@@ -63,5 +114,8 @@ class Site:
 
     def forget_tokens(self) -> None:
         """A token was added or removed."""
-        with self._lock:
-            self._read_at = -1e9
+        self._read_at, self._forgotten = -1e9, True
+
+    def close(self) -> None:
+        """No more is read; nobody waits for a thread whose read hangs."""
+        self._readers.shutdown(wait=False, cancel_futures=True)

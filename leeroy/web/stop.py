@@ -11,7 +11,6 @@ from functools import partial
 from urllib.parse import parse_qs
 
 from sqlalchemy import Connection
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -30,7 +29,7 @@ _LARGEST = 4096
 async def show(site: Site, request: Request, visitor: Visitor) -> Response:
     """What would be stopped, what runs there now, and the time left."""
     right = _right(site, request)
-    facts = await run_in_threadpool(site.database.read, partial(_facts, site=site, right=right))
+    facts = await site.read(partial(_facts, site=site, right=right))
     return page("stop.html", facts | {"wants_json": False})
 
 
@@ -41,10 +40,10 @@ async def act(site: Site, request: Request, visitor: Visitor) -> Response:
     work = partial(stopping.by_link, context=site.context, right=right, action=action)
     status, answer, wrong = 200, "", False
     try:
-        _, answer = await site.database.ask(work)
+        _, answer = await site.ask(work)
     except NotPossible as exc:
         status, answer, wrong = exc.status, str(exc), True
-    facts = await run_in_threadpool(site.database.read, partial(_facts, site=site, right=right))
+    facts = await site.read(partial(_facts, site=site, right=right))
     return page("stop.html", facts | {"answer": answer, "wrong": wrong}, status=status)
 
 

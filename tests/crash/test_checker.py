@@ -211,6 +211,30 @@ def second_is_cancelled(
     return rows(changed, notices=mine if before is None else [*mine, told])
 
 
+def second_gave_way_to_another(story: History, *, told: bool | None) -> History:
+    """
+    As `second_gives_way`, a millisecond late, to a fourth build that was announced then.
+
+    That one's transaction waited for nobody and was committed before the
+    third's (its notices have the smaller numbers) where *told*, and after it
+    where not; None: before it, and of the second nobody was told.
+    """
+    late = timedelta(milliseconds=1)
+    third = next(e for e in story.rows.events[3] if e.to_state is State.deploy_pending)
+    first = min(n.id for n in story.rows.notices if (n.build_id, n.seq) == (3, third.seq))
+    number = first + 1 if told is False else first - 1
+    changed = second_gives_way(story, late)
+    gone = changed.rows.events[2][-1]
+    fourth = [replace(e, build_id=4, at=e.at + late) for e in story.rows.events[3]][: third.seq]
+    fourth.append(replace(gone, build_id=4, seq=third.seq + 1))
+    builds = {**story.rows.builds, 4: replace(story.rows.builds[3], id=4)}
+    mine = [n for n in story.rows.notices if (n.build_id, n.seq) != (2, gone.seq)]
+    mine.append(replace(mine[0], id=number, build_id=4, seq=third.seq))
+    if told is not None:
+        mine.append(replace(mine[0], id=number, build_id=2, seq=gone.seq))
+    return rows(changed, notices=mine, builds=builds, events={**changed.rows.events, 4: fourth})
+
+
 def told_just_before(story: History) -> History:
     """Somebody was told half a second before the script of a deploy began."""
     first = next(m for m in story.marks if (m.build, m.stage, m.what) == (1, Stage.deploy, "start"))
@@ -241,12 +265,52 @@ def stopped_in_silence(story: History) -> History:
     return rows(story, notices=heard)
 
 
+def lost(story: History, *, lived_s: float) -> History:
+    """
+    Nobody saw the end of the first build's deploy; later a person said that it landed.
+
+    Its script wrote its last line so long after that word (before it: less than 0).
+    """
+
+    def change(found: list[Any]) -> list[Any]:
+        end = found[-1]
+        lose = replace(end, move=Move.lose, to_state=State.interrupted, at=end.at - HOUR)
+        said = {"seq": end.seq + 1, "from_state": State.interrupted, "actor": "ada"}
+        return [*found[:-1], lose, replace(end, move=Move.resolve_done, **said)]
+
+    end = story.rows.events[1][-1]
+    seen = {"state": StepState.interrupted, "ended_seq": end.seq - 1, "finished_at": end.at - HOUR}
+    gone = step(events(story, 1, change), Stage.deploy, **seen)
+    return mark(gone, Stage.deploy, "end", at=story.boot(end.at) + lived_s)
+
+
+def told_of_its_announcement_only(story: History) -> History:
+    """The first build is interrupted, and that notice was never tried."""
+
+    def change(found: list[Any]) -> list[Any]:
+        return [*found[:-1], replace(found[-1], move=Move.lose, to_state=State.interrupted)]
+
+    broken = build(events(story, 1, change), state=State.interrupted)
+    last = story.rows.events[1][-1].seq
+    silent = {"sent_at": None, "attempts": 0, "state": "waiting"}
+    told = [
+        replace(n, **silent) if (n.build_id, n.seq) == (1, last) else n for n in story.rows.notices
+    ]
+    return rows(broken, notices=told)
+
+
+def again_and_again(found: list[Any]) -> list[Any]:
+    """A pipeline's rule has its deploy repeated four times."""
+    return found + [replace(found[-1], move=Move.resolve_again, actor="pipeline shop")] * 4
+
+
 BAD: dict[str, tuple[str, Callable[[History], History]]] = {
     "a gap": ("A1", lambda s: events(s, 1, lambda found: found[:2] + found[3:])),
     "a jump": ("A2", lambda s: event(s, Move.pass_, to_state=State.done)),
     "a forged row": ("A3", lambda s: build(s, state=State.failed)),
     "a dead one walks": ("A4", lambda s: event(s, Move.finish, from_state=State.cancelled)),
     "stuck for ever": ("A5", lambda s: build(s, state=State.building)),
+    "interrupted, and told before only": ("A5", told_of_its_announcement_only),
     "a rewritten event": ("A6", lambda s: event(s, Move.start, actor="nobody")),
     "an event lost": ("A6", lambda s: events(s, 1, lambda found: found[:-1])),
     "a failed test deployed": ("B1", lambda s: step(s, Stage.test, state=StepState.failed)),
@@ -289,12 +353,14 @@ BAD: dict[str, tuple[str, Callable[[History], History]]] = {
         "E1", lambda s: step(s, Stage.deploy, state=StepState.cancelled, exit_code=None)),
     "withdrawn for ever": (
         "E1", lambda s: events(s, 1, lambda f: f + [replace(f[-1], move=Move.withdraw)] * 4)),
+    "repeated for ever": ("E1", lambda s: events(s, 1, again_and_again)),
     "a wrong code": ("E2", lambda s: step(s, Stage.test, state=StepState.failed, exit_code=3)),
     "passed without an end": ("E2", lambda s: mark(s, Stage.deploy, "end", code=1)),
     "failed though it exited 0": ("E2", lambda s: step(s, Stage.deploy, state=StepState.failed)),
     "a step for ever": ("E3", lambda s: step(s, Stage.test, state=StepState.running)),
     "two ends": ("E3", lambda s: mark(s, Stage.test, "beat", what="end")),
     "a daemon left": ("E4", lambda s: mark(s, Stage.test, "end", at=world.now() + 60)),
+    "what was lost lives on": ("E4", lambda s: lost(s, lived_s=1)),
     "a log cut": ("E5", lambda s: step(s, Stage.test, sha256="0" * 64)),
     "one workspace for two": ("E6", in_one_folder),
     "a lost delivery": (
@@ -330,6 +396,15 @@ def test_who_gives_way_at_that_moment_breaks_no_rule(story: History) -> None:
     assert [] == [v for number, check in RULES if number == "D3" for v in check(good)]
 
 
+@pytest.mark.parametrize(("told", "broken"), [(True, False), (None, False), (False, True)])
+def test_of_two_transactions_the_numbers_tell_which_came_first(
+    story: History, told: bool | None, broken: bool
+) -> None:
+    """The second gave way to a build whose announcement has the later time, and which number?"""
+    found = second_gave_way_to_another(story, told=told)
+    assert broken == bool([v for number, check in RULES if number == "D3" for v in check(found)])
+
+
 @pytest.mark.parametrize("before", [True, None], ids=["told", "in silence"])
 def test_who_was_cancelled_before_that_moment_breaks_no_rule(
     story: History, before: bool | None
@@ -337,6 +412,12 @@ def test_who_was_cancelled_before_that_moment_breaks_no_rule(
     """Whatever the clocks say: its notice has the smaller number, or there is none."""
     good = second_is_cancelled(story, before=before)
     assert [] == [v for number, check in RULES if number == "D3" for v in check(good)]
+
+
+def test_what_was_lost_may_live_until_something_follows(story: History) -> None:
+    """It is held as long, so that this breaks no rule."""
+    good = lost(story, lived_s=-1)
+    assert [] == [v for number, check in RULES if number == "E4" for v in check(good)]
 
 
 def test_every_rule_has_a_story_that_breaks_it() -> None:

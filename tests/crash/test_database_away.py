@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import itertools
 import os
+import socket
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -111,6 +113,75 @@ def test_sessions_end_again_and_again(away: Leeroy, server: Postgres) -> None:
         assert "done" == away.until_over(build, timeout=60)
     for name in ("tested", "built"):
         assert sorted(map(str, ids)) == sorted(away.marks(name)), name
+
+
+def test_a_database_that_hangs(away: Leeroy, server: Postgres) -> None:
+    """Everybody is answered within 5 s, however many ask; a stop holds once it is acknowledged."""
+    repo = away.shop()
+    away.pipeline(
+        'untested = true\n[[deploy]]\nenvironment = "moon"\ngrace = "60s"\n'
+        "run = 'touch \"{world}/moon\"'\n" + NOTIFY,
+        "moon",
+    )
+    with json_sink() as sink:
+        away.env["OPS"] = sink.url
+        away.start()
+        build = away.ask("trigger", name="moon")["id"]
+        link = link_of(sink, build)
+        cancel = f"/api/v1/builds/{build}/cancel"
+        asked = [
+            ("GET", "/healthz"), ("GET", "/readyz"), ("GET", "/"), ("GET", f"/builds/{build}"),
+            ("GET", "/api/v1/builds"), ("GET", f"/api/v1/builds/{build}/log"), ("GET", "/metrics"),
+            ("POST", cancel), ("GET", link), ("POST", link),
+        ]  # fmt: skip
+
+        def timed(one: tuple[str, str]) -> tuple[str, int, str | None, float]:
+            began = time.monotonic()
+            status, headers, _ = away.http(*one, token=away.token)
+            return " ".join(one), status, headers.get("retry-after"), time.monotonic() - began
+
+        server.hang()
+        try:
+            # Far more than there are threads, over and over; and healthz is answered after all.
+            with ThreadPoolExecutor(60) as pool:
+                hooked = pool.submit(away.hook, repo, delivery="hung")
+                many = list(pool.map(timed, asked * 6))
+            assert 503 == hooked.result()[0]
+            many += [timed(one) for one in (("GET", "/healthz"), ("POST", cancel))]
+        finally:
+            server.go_on()
+        assert [] == [one for one in many if one[1:3] != (503, "5")]
+        assert [] == [one for one in many if one[3] > 7], "on a busy machine; ours are 4.5 s"
+        until(lambda: away.http("GET", "/readyz")[0] == 200, 20)
+        assert 200 == away.http("POST", link)[0]
+        assert 200 == away.http("POST", link)[0]
+        assert "cancelled" == away.state(build) and 1 == away.moves(build).count("cancel")
+        status, answer = away.hook(repo, delivery="hung")
+        assert status in (200, 202) and 1 == len(answer["builds"])
+        assert "done" == away.until_over(answer["builds"][0])
+        assert answer["builds"] == [b["id"] for b in away.ask("list") if b["pipeline"] == "shop"]
+        assert not (away.world / "moon").exists()
+        server.hang()
+        try:
+            began = time.monotonic()
+            away.stop(20)
+            assert time.monotonic() - began < 18, "it stops though the database hangs"
+        finally:
+            server.go_on()
+        assert "Traceback" not in away.log.read_text()
+
+
+def test_whoever_asks_goes_away(away: Leeroy) -> None:
+    """In the middle of a body: no error of ours."""
+    away.pipeline('[[test]]\nname = "unit"\nrun = "true"\n')
+    away.start()
+    address = urlsplit(away.url)
+    for path in ("/hooks/github", "/api/v1/pipelines/shop/builds"):
+        with socket.create_connection((address.hostname, address.port)) as guest:
+            head = f"POST {path} HTTP/1.1\r\nHost: leeroy\r\nContent-Length: 99\r\n"
+            guest.sendall(f"{head}Authorization: Bearer {away.token}\r\n\r\n{{".encode())
+    until(lambda: away.log.read_text().count("whoever asked has gone") == 2, 10)
+    assert "Traceback" not in away.log.read_text()
 
 
 class Losing:

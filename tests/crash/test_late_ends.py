@@ -75,6 +75,11 @@ def test_a_late_end_closes_an_interrupted_deploy(leeroy: Leeroy, code: int, end:
     assert "its end was found" in last["reason"], events
     [step] = [s for s in leeroy.build(build)["steps"] if s["stage"] == "deploy"]
     assert code == step["exit_code"]
+    verdict = leeroy.ask("verdict", id=build)
+    assert ("script" if code else "nobody") == verdict["fault"]
+    assert "its run directory was gone, removed or not mounted" in verdict["cause"]
+    assert "its end was found later" in verdict["cause"]
+    assert [] == leeroy.ask("replay")["differences"]
     assert ["begun"] == leeroy.marks("deploy.begun")
 
 
@@ -92,6 +97,9 @@ def test_runs_that_vanish_are_not_repeated(leeroy: Leeroy) -> None:
     assert ["begun"] == leeroy.marks("deploy.begun")
     leeroy.ask("resolve", id=build, outcome="failed", reason="looked")
     assert "deploy_failed" == leeroy.until_over(build)
+    verdict = leeroy.ask("verdict", id=build)
+    assert "host" == verdict["fault"]
+    assert "its run directory was gone, removed or not mounted" in verdict["cause"]
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import json
 import os
 import random
 import re
+import time
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPConnection
 from pathlib import Path
@@ -15,6 +16,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from tests import longrun
 from tests.cgroups import a_group
 from tests.gitservers import Repo
 from tests.servers import SECRET, Leeroy, push_payload
@@ -54,7 +56,7 @@ def deliver(leeroy: Leeroy, repo: Repo, commit: str, deliveries: list[str]) -> d
 
 
 @pytest.mark.timeout(1200 if TORTURE else 120)
-def test_hooks_by_the_hundred(either: Leeroy) -> None:
+def test_hooks_by_the_hundred(either: Leeroy, gave: longrun.Tell) -> None:
     """Each delivery makes one build, however often it comes; memory does not grow with them."""
     either.settings["slots"] = 1
     repo = either.shop(test='while [ ! -e "{world}/go" ]; do sleep 0.05; done')
@@ -63,6 +65,7 @@ def test_hooks_by_the_hundred(either: Leeroy) -> None:
     deliver(either, repo, commit, [f"warm-{n}" for n in range(50)])
     assert either.process is not None
     before = resident(either.process.pid)
+    began = time.monotonic()
     names = [f"delivery-{n % (HOOKS * 4 // 5)}" for n in range(HOOKS)]
     random.Random(7).shuffle(names)
     with ThreadPoolExecutor(8) as pool:
@@ -72,6 +75,10 @@ def test_hooks_by_the_hundred(either: Leeroy) -> None:
     for part in parts:
         for delivery, builds in part.items():
             answers.setdefault(delivery, set()).update(builds)
+    wrong = sum(len(builds) != 1 for builds in answers.values())
+    gave(f"hooks on {either.address.partition(':')[0].partition('+')[0]}, a fifth of them repeated",
+         rounds=HOOKS, builds=len(set().union(*answers.values())), violations=wrong,
+         seconds=time.monotonic() - began)  # fmt: skip
     assert HOOKS * 4 // 5 == len(answers)
     assert all(len(builds) == 1 for builds in answers.values()), "the same builds in every answer"
     made = [json.loads(next(iter(builds))) for builds in answers.values()]
@@ -83,7 +90,7 @@ def test_hooks_by_the_hundred(either: Leeroy) -> None:
     assert after - before < GROWTH
 
 
-def test_a_fork_bomb(leeroy: Leeroy) -> None:
+def test_a_fork_bomb(leeroy: Leeroy, gave: longrun.Tell) -> None:
     """Bounded by the service's limit, as systemd sets one; dead as a whole; and all goes on."""
     leeroy.pipeline(
         """
@@ -107,6 +114,7 @@ while True:
     with a_group("pids", limit) as group:
         leeroy.wrap = group.wrap
         leeroy.start()
+        began = time.monotonic()
         idle = len(group.pids())
         build = leeroy.ask("trigger", name="bomb")["id"]
         until(lambda: len(group.pids()) > limit // 2, 20, "it forks")
@@ -116,6 +124,7 @@ while True:
         until(lambda: len(group.pids()) <= idle, 10, "nothing of it is left")
         assert "done" == leeroy.until_over(leeroy.ask("trigger", name="shop")["id"], timeout=30)
         assert leeroy.process is not None and leeroy.process.poll() is None
+        gave("a fork bomb", builds=2, violations=0, seconds=time.monotonic() - began)
         leeroy.kill()
 
 
@@ -123,7 +132,7 @@ OUTPUT, MOST = (2_000_000_000, "8MB") if TORTURE else (20_000_000, "1MB")
 
 
 @pytest.mark.timeout(900 if TORTURE else 120)
-def test_more_output_than_anybody_reads(leeroy: Leeroy) -> None:
+def test_more_output_than_anybody_reads(leeroy: Leeroy, gave: longrun.Tell) -> None:
     """The log keeps head and tail and says what is missing; nobody's memory grows with it."""
     leeroy.settings["max_log"] = MOST
     leeroy.pipeline(
@@ -133,8 +142,10 @@ def test_more_output_than_anybody_reads(leeroy: Leeroy) -> None:
     leeroy.start()
     assert leeroy.process is not None
     before = resident(leeroy.process.pid)
+    began = time.monotonic()
     build = leeroy.ask("trigger", name="shop")["id"]
     assert "done" == leeroy.until_over(build, timeout=600)
+    seconds = time.monotonic() - began
     after = resident(leeroy.process.pid)
     log = leeroy.logged(build)
     gap = r"\n\[… (\d+) bytes dropped: the log is larger than max_log …\]\n"
@@ -143,5 +154,6 @@ def test_more_output_than_anybody_reads(leeroy: Leeroy) -> None:
     assert len(kept) <= int(MOST.removesuffix("MB")) * 1_000_000
     assert kept.startswith("first\n0123456789abcdef\n") and kept.endswith("\nlast\n")
     assert len("first\n") + OUTPUT + len("\nlast\n") == len(kept) + int(dropped)
+    gave(f"{OUTPUT:,} bytes of output", builds=1, violations=0, seconds=seconds)
     print(f"\n{OUTPUT} bytes of output: memory {before >> 20} MB, then {after >> 20} MB")
     assert after - before < GROWTH

@@ -30,6 +30,7 @@ from leeroy.proof.checker import check
 from leeroy.proof.history import Answer, Taken
 from leeroy.proof.installation import Installation, phone
 from leeroy.proof.people import People
+from tests.crash.careful import careful, forget_half_a_line
 from tests.parts import missing, need, need_mounts
 
 TORTURE = os.environ.get("LEEROY_TORTURE") == "1"
@@ -103,22 +104,6 @@ class Cut:
     taken: list[Taken]
     answers: list[Answer]
     seen: dict[tuple[int, int], Event]
-
-
-def careful(installation: Installation) -> None:
-    """A line of the WORLD log is on the disk before its script goes on."""
-    for file in (installation.folder / "pipelines").glob("*.toml"):
-        line = f">> '{installation.log}'"
-        text = file.read_text()
-        assert line in text
-        file.write_text(text.replace(line, f"{line}; sync -d '{installation.log}'"))
-
-
-def forget_half_a_line(log: Path) -> None:
-    """A line that was not whole on the disk: its script had not gone on, so it did nothing."""
-    if log.exists():
-        text = log.read_bytes()
-        os.truncate(log, text.rfind(b"\n") + 1)
 
 
 def until_a_deploy_begins(there: Installation) -> None:

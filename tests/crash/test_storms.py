@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from leeroy.proof import crashtest
 from tests import longrun
 from tests.conftest import _make
-from tests.servers import Leeroy
+from tests.parts import need_mounts
+from tests.servers import ROOT, Leeroy
+from tests.waiting import until
 
 TORTURE = os.environ.get("LEEROY_TORTURE") == "1"
 BUILDS = 100 if TORTURE else 0
@@ -75,3 +82,56 @@ def test_the_command_says_what_it_did(leeroy: Leeroy) -> None:
     assert 2 <= found["kills"] == sum(found["killed"].values())
     assert found["builds"] == sum(found["states"].values()) > 0
     assert [] == list(temporary.iterdir())
+
+
+ENDS = [signal.SIGTERM, signal.SIGKILL, *([signal.SIGHUP, signal.SIGINT] if TORTURE else [])]
+
+
+def living(folder: Path) -> list[str]:
+    """What runs in *folder* or names it in its environment or its words."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            with contextlib.suppress(OSError):
+                words = (entry / "cmdline").read_bytes()
+                if words and bytes(folder) in words + (entry / "environ").read_bytes():
+                    found.append(f"{entry.name} {words.replace(bytes(1), b' ').decode()}")
+    return found
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("number", ENDS)
+def test_a_storm_that_is_ended_leaves_nothing(tmp_path: Path, number: signal.Signals) -> None:
+    """No folder and no process; and where it is killed itself, no process."""
+    environ = os.environ | {"TMPDIR": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    storm = subprocess.Popen(
+        [sys.executable, "-m", "leeroy", "crashtest", "--kills", "1000"],
+        cwd=tmp_path, env=environ, stderr=subprocess.DEVNULL, start_new_session=True,
+    )  # fmt: skip
+    try:
+        worlds = lambda: list(tmp_path.glob("leeroy-crash-*/world"))  # noqa: E731
+        until(worlds, 120, "a script has begun")
+        folder = worlds()[0].parent
+        storm.send_signal(number)
+        code = {signal.SIGINT: 130, signal.SIGKILL: -9}.get(number, 128 + number)
+        assert code == storm.wait(60)
+        left = [] if number != signal.SIGKILL else [folder]
+        assert left == list(tmp_path.iterdir())
+        until(lambda: not living(folder), 30 if left else 1, "nothing of it lives")
+    finally:
+        storm.kill()
+        storm.wait()
+
+
+def test_a_storm_says_that_there_is_no_room(tmp_path: Path) -> None:
+    """At once, and what to do."""
+    room = tmp_path / "room"
+    room.mkdir()
+    text = f'mount -t tmpfs -o size=3m tmpfs "{room}" && exec "$@"'
+    done = subprocess.run(
+        [*need_mounts(), "sh", "-c", text, "sh", sys.executable, "-m", "leeroy", "crashtest"],
+        cwd=tmp_path, env=os.environ | {"TMPDIR": str(room), "PYTHONPATH": str(ROOT)},
+        capture_output=True, text=True, timeout=30, check=False,
+    )  # fmt: skip
+    assert 5 == done.returncode
+    assert f"needs 32 MiB in {room}, and 3.0 are free; make room, or set TMPDIR" in done.stderr

@@ -56,10 +56,10 @@ def end(here: HERE, step: Step, run: Run = Run.ended, result: Result | None = GO
     return partial(ending.record, context=here, end=found)
 
 
-def look(here: HERE, build: Build) -> Work:
-    """What the loop decides about a build that is due, all of whose processes are gone."""
+def look(here: HERE, build: Build, cleared: str = "") -> Work:
+    """What the loop decides about a build that is due; nothing is left of the run *cleared*."""
     watching = waiting.Watching(
-        name="me", away_s=0.0, watched={}, room=None, cleared=frozenset({build.id})
+        name="me", away_s=0.0, watched={}, room=None, cleared=frozenset({cleared})
     )
     return partial(waiting.look, context=here, build_id=build.id, watching=watching)
 
@@ -141,7 +141,8 @@ def a_rule_is_followed(conn: Connection, here: HERE) -> Work:
     step = runs(conn, here, old, Stage.deploy, "staging")
     steps.change(conn, step.id, state=StepState.interrupted)
     lost = make(conn, old, Move.lose)
-    return look(here, lost)
+    assert step.run_id is not None
+    return look(here, lost, cleared=step.run_id)
 
 
 def its_end_is_found_late(conn: Connection, here: HERE) -> Work:

@@ -20,6 +20,8 @@ from leeroy.terms import Kind, Move
 from leeroy.verdict import gather
 from tests.db.story import HOUSE, START, at, deploying, make, pending, push
 
+WHAT_RUNS = ["runs_build", "runs_place", "runs_commit", "runs_at"]
+
 
 def done(conn: Connection) -> Build:
     """Deployed to staging and production."""
@@ -46,7 +48,7 @@ def test_every_ending_replays_to_its_rows(database: Database) -> None:
     assert [] == database.read(replay.environments)
 
 
-@pytest.mark.parametrize("what", ["finished_at", "outcome", "holder", "runs_build"])
+@pytest.mark.parametrize("what", ["finished_at", "outcome", "ended_at", "holder", *WHAT_RUNS])
 def test_an_edited_row_is_found(database: Database, what: str) -> None:
     """What the schema cannot forbid, replay finds."""
     build = database.transact(done)
@@ -55,15 +57,20 @@ def test_an_edited_row_is_found(database: Database, what: str) -> None:
         table, value = {
             "finished_at": (builds.builds, at(9999)),
             "outcome": (deploy_rows, "lost"),
+            "ended_at": (deploy_rows, at(9999)),
             "holder": (environments, build.id),
             "runs_build": (environments, None),
+            "runs_place": (environments, 999),
+            "runs_commit": (environments, "f" * 40),
+            "runs_at": (environments, at(9999)),
         }[what]
         conn.execute(sa.update(table).values({what: value}))
 
     database.transact(edit)
     found = database.read(partial(replay.part, after=0))["differences"]
     assert found
-    words = {"holder": "holder", "runs_build": "runs there", "outcome": "its deploy to"}
+    words = {"holder": "holder", "outcome": "its deploy to", "ended_at": "ended"}
+    words |= dict.fromkeys(WHAT_RUNS, "runs there")
     assert words.get(what, what) in found[0]
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from leeroy.runner import checkout
 from tests.checkouts import Host, Run
 from tests.gitservers import Repo, a_repo, git, silent_server
 from tests.parts import missing
@@ -250,7 +251,7 @@ def test_a_full_disk_is_named(small_disk: Path, shop: Repo) -> None:
 
     outcome = Host(small_disk).checkout(shop.bare)
 
-    assert 1 == outcome.code
+    assert checkout.NO_ROOM == outcome.code
     assert "No space left on device" in outcome.error
     assert "make room on this disk\n" in outcome.error
     assert outcome.result is None

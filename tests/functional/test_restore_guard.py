@@ -180,6 +180,58 @@ def test_a_copy_on_another_host_is_frozen(leeroy: Leeroy, tmp_path: Path) -> Non
         assert found is not None and "not the one" in found["reason"]
 
 
+def test_an_approval_of_the_lost_time_starts_nothing(leeroy: Leeroy) -> None:
+    """It was cancelled since: after the thaw it is announced again, with its full grace period."""
+    with json_sink() as ops:
+        leeroy.env["OPS"] = ops.url
+        leeroy.pipeline(
+            'untested = true\n[[deploy]]\nenvironment = "production"\ngrace = "30s"\n'
+            f"run = '''{long('deploy')}'''\n"
+            '[[notify]]\nto = "env:OPS"\non = ["deploy_pending"]\n'
+        )
+        leeroy.start()
+        leeroy.cli("freeze", "--all", "--reason", "holidays")
+        build = int(leeroy.ask("trigger", name="shop")["id"])
+        leeroy.until_state(build, "deploy_pending")
+        leeroy.ask("approve", id=build)
+        copy = leeroy.folder / "backup.db"
+        leeroy.cli("backup", str(copy))
+        leeroy.ask("cancel", id=build)
+        leeroy.stop()
+        put_back(leeroy, copy)
+        leeroy.start()
+        before = len(ops.received)
+        assert "1 that had been approved before" in leeroy.cli("thaw", "--all").stderr
+        until(lambda: leeroy.moves(build)[-2:] == ["announce", "announce"], 10)
+        until(lambda: [m for m in ops.received[before:] if "/stop/" in m["message"]], 10)
+        until(lambda: "the grace period of 30 s begins" in leeroy.cli("verdict", str(build)).stdout)
+        record = leeroy.cli("verdict", str(build)).stdout
+        assert "approved it before the database was put back: that counts no more" in record
+        leeroy.ask("cancel", id=build)
+        assert not leeroy.marks("deploy.begun")
+
+
+def test_a_whole_data_folder_put_back_without_its_journal(leeroy: Leeroy) -> None:
+    """A snapshot of everything cannot tell that it is one; where its journal is left out, it can."""
+    pipeline(leeroy)
+    leeroy.start()
+    leeroy.restart()
+    build = pending(leeroy)
+    leeroy.stop()
+    data = leeroy.folder / "var"
+    snapshot = leeroy.folder / "snapshot"
+    shutil.copytree(data, snapshot)
+    leeroy.start()
+    leeroy.ask("cancel", id=build)
+    leeroy.stop()
+    shutil.rmtree(data)
+    shutil.copytree(snapshot, data)
+    (data / "journal").unlink()
+    leeroy.start()
+    found = freeze(leeroy)
+    assert found is not None and "this host's journal is gone" in found["reason"]
+
+
 def test_runs_that_the_copy_does_not_know_are_kept(leeroy: Leeroy) -> None:
     """A deploy begun after the backup: its directory is the only witness, and it is named."""
     pipeline(leeroy)

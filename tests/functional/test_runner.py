@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -220,6 +221,32 @@ def test_a_supervisor_that_was_killed(bench: Bench) -> None:
     assert alive(pid)
     assert bench.runner.clear("r")
     assert not alive(pid)
+
+
+def test_a_directory_that_was_there_is_known_to_have_been(bench: Bench) -> None:
+    """Absent is "never began" only where none was made: whoever looks, after whatever crash."""
+    folder = bench.data / "runs"
+
+    def found(run_id: str) -> bool:
+        later = RunDirs(folder)
+        later.open()
+        return later.vanished(run_id)
+
+    for run_id, durable in (("test", False), ("deploy", True), ("over", True), ("crashed", True)):
+        bench.run(run_id, "true", durable=durable)
+    assert not any(found(run_id) for run_id in ("test", "deploy", "never"))
+    bench.runner.forget("over")
+    (folder / ".noted-crashed").unlink()  # a crash in between, when it was made or forgotten
+    assert not found("over") and not found("crashed")
+    for run_id in ("test", "deploy"):
+        shutil.rmtree(folder / run_id)
+    assert not found("test"), "it may be repeated, so that nothing is noted"
+    assert found("deploy") and bench.runner.vanished("deploy")
+    assert ["crashed", "deploy"] == bench.runner.all()
+    for run_id in bench.runner.all():
+        bench.runner.forget(run_id)
+    assert not found("deploy")
+    assert [".mark"] == [path.name for path in folder.iterdir()]
 
 
 _SERVER = """

@@ -132,6 +132,29 @@ def test_an_interrupted_deploy_is_nobodys_script(leeroy: Leeroy) -> None:
     go(leeroy, "deploy")
 
 
+def test_a_rollback_has_the_checks_it_relies_on(either: Leeroy) -> None:
+    """The build it deploys again, its record's head, and every test; also of a rollback of it."""
+    repo = either.shop()
+    either.start()
+    first = either.push(repo)
+    assert "done" == either.until_over(first)
+    source = verdict(either, first)
+    build = first
+    for _ in range(2):
+        build = either.ask("deploy", id=build, to="production", now=True)["id"]
+        assert "done" == either.until_over(build)
+        found = verdict(either, build)
+        assert ["build", "source", "check", "check"] == [x["kind"] for x in found["lines"][:4]]
+        assert (first, source["head"]) == tuple(found["lines"][1][k] for k in ("build", "head"))
+        passed = [x for x in kinds(source, "step") if x["environment"] is None]
+        same = ("stage", "name", "state", "exit_code", "script", "log")
+        assert [[x[k] for k in same] for x in passed] == [
+            [x[k] for k in same] for x in kinds(found, "check")
+        ]
+        assert "test unit passed, exit 0" in either.cli("verdict", str(build)).stdout
+        assert chain_holds(either, build)
+
+
 def test_a_repository_that_is_not_there(leeroy: Leeroy) -> None:
     """A checkout runs no script of anybody's: the repository is named, and what git said of it."""
     leeroy.pipeline(

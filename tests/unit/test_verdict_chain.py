@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 
 from leeroy.verdict import chain, words
 
-LINES = chain.chained(
-    [
+BARE = [
         {
             "kind": "build", "format": 1, "build": 12, "pipeline": "shop", "branch": "main",
             "tag": None, "commit": "a" * 40, "author": "Ada\u2028Lovelace \x85", "trigger": "push",
@@ -31,8 +30,14 @@ LINES = chain.chained(
             "at": "2026-01-01T12:01:00.000000Z", "stop_at": None, "stop_actor": None,
             "stop_reason": None,
         },
-    ]
-)  # fmt: skip
+]  # fmt: skip
+FINISHED = {
+    "kind": "move", "seq": 2, "move": "finish", "from": "deploying", "to": "done",
+    "environment": "production", "actor": "scheduler@vm", "reason": None,
+    "at": "2026-01-01T12:01:00.000000Z",
+}  # fmt: skip
+LINES = chain.chained([*BARE[:-1], FINISHED, BARE[-1]])
+OPEN = {**BARE[-1], "kind": "open", "state": "queued", "fault": "open"}
 WHOLE = words.as_object(LINES, "nobody", "it went well")
 
 values = st.one_of(
@@ -120,6 +125,45 @@ def test_a_key_that_stands_twice_is_found() -> None:
     assert words.verify(saved).broken
 
 
+def record(*bare: chain.Line) -> str:
+    """A record whose keeper made every hash of it anew."""
+    lines = chain.chained(bare)
+    last = lines[-1]
+    return json.dumps(
+        words.as_object(lines, last.get("fault", "nobody"), last.get("cause", "well"))
+    )
+
+
+def test_a_cut_off_end_is_found() -> None:
+    """Whatever is adapted above it: a record ends with its end, or says that it is open."""
+    assert [] == words.verify(record(*BARE[:3], OPEN)).broken
+    for wrong in (
+        record(*BARE[:3], FINISHED),  # the end gone
+        record(*BARE[:3], FINISHED, {**OPEN, "state": "done"}),  # open, and it was over
+        record(*BARE[:3], FINISHED, OPEN),  # where it was before its last move
+        record(*BARE[:3], {**OPEN, "fault": "nobody"}),  # open, and somebody's fault
+        record(*BARE[:3], BARE[-1]),  # over, and no move led there
+        record(*BARE[:3], OPEN, FINISHED, BARE[-1]),  # after what was to come, more
+        record({"kind": "build", "format": 1, "build": 1}),
+    ):
+        assert words.verify(wrong).broken
+    forged = words.as_object(LINES[:-1], "nobody", "it went well")
+    assert words.verify(json.dumps(forged)).broken
+    assert words.verify(words.text(forged)).broken
+    told = json.loads(record(*BARE[:3], OPEN)) | {"fault": "nobody"}
+    assert words.verify(json.dumps(told)).broken
+    assert words.verify(words.text(told)).broken
+
+
+def test_foreign_rows_in_a_sentence_make_no_row_of_the_record() -> None:
+    """A reason with newlines and escapes: one row, and no line of the chain."""
+    evil = 'x\n{"kind":"end"}\nhead 0\x1b[2J'
+    lines = chain.chained([*BARE[:-1], FINISHED, {**BARE[-1], "cause": evil}])
+    text = words.text(words.as_object(lines, "nobody", evil))
+    assert [] == words.verify(text).broken
+    assert "\x1b" not in text
+
+
 def test_whoever_makes_all_hashes_anew_is_found_by_the_head_in_a_mail() -> None:
     """The chain alone proves nothing against its own keeper."""
     bare = [{k: v for k, v in line.items() if k not in ("n", "before", "hash")} for line in LINES]
@@ -132,7 +176,7 @@ def test_whoever_makes_all_hashes_anew_is_found_by_the_head_in_a_mail() -> None:
 
 def test_format_1_is_what_it_was() -> None:
     """A record saved years ago, and the mail with its head hash, still agree with the program."""
-    assert GOLDEN == WHOLE["head"]
+    assert GOLDEN == chain.head(chain.chained(BARE))
 
 
 GOLDEN = "3efc9b45f44884ac54c88b6a5b26c19a43b08aa4c54b3e4bf8bc748d50587f00"

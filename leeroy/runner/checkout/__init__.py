@@ -26,6 +26,10 @@ REQUEST = "checkout-request.json"
 RESULT = "checkout.json"
 TOO_LATE = 124
 """The exit code when the deadline of a request is over."""
+NOT_INSTALLED = 69
+"""The exit code when this machine lacks a program."""
+NO_ROOM = 74
+"""The exit code when this machine's disk does not take what was to be written."""
 
 
 def mirror_of(data: str | os.PathLike[str], repository: str) -> str:

@@ -10,7 +10,7 @@ import signal
 import sys
 from contextlib import redirect_stdout
 
-from . import RESULT, TOO_LATE, environment, looking, workspace
+from . import NO_ROOM, NOT_INSTALLED, RESULT, TOO_LATE, environment, looking, workspace
 from . import mirror as mirrors
 from . import wish as wishes
 from .address import Refused
@@ -28,11 +28,15 @@ if TYPE_CHECKING:
     from .workspace import Picture
 
 
+_CODES = {"room": NO_ROOM, "program": NOT_INSTALLED}
+
+
 def main(args: list[str]) -> int:
     """
     Fulfil the request; 0 when the workspace shows the commit and checkout.json is there.
 
     Anything else ends with another code and one sentence on stderr, and no checkout.json.
+    The code says whose part it was; the sentence may quote the repository's server.
     """
     mode = args[0] if args and args[0] in MODES else ""
     if len(args) != (2 if mode else 1):
@@ -48,15 +52,17 @@ def main(args: list[str]) -> int:
         _fulfil(wish, run_dir, mode)
     except (Refused, Trouble) as problem:
         print(problem, file=sys.stderr)
-        return 1
+        return _CODES.get(getattr(problem, "kind", "final"), 1)
     except OSError as exc:
         if isinstance(exc, FileNotFoundError) and exc.filename in ("git", "rm"):
             sentence = f"{exc.filename} is not installed on this machine; install it"
+            code = NOT_INSTALLED
         else:
             where = f" at {exc.filename}" if exc.filename else ""
             sentence = f"the checkout failed{where}: {exc.strerror}; has this disk room and rights?"
+            code = NO_ROOM
         print(sentence, file=sys.stderr)
-        return 1
+        return code
     return 0
 
 

@@ -21,7 +21,8 @@ class Trouble(Exception):
 
     `kind` says what may help: "transient" (ask again), "absent" (the server
     has no such ref or commit), "conflict" (a ref that is gone by now is in the
-    way of another), "damage" (the mirror is broken) or "final".
+    way of another), "damage" (the mirror is broken), "room" (this disk takes
+    nothing more), "program" (one is not installed here) or "final".
     """
 
     def __init__(self, text: str, kind: str = "final") -> None:
@@ -72,7 +73,7 @@ def complaint(stderr: str) -> str:
 def local(stderr: str, doing: str) -> Trouble:
     """Why a command on the mirror or the workspace failed."""
     if full := _DISK.search(stderr):
-        return Trouble(f"{doing} failed: {full[0]}; make room on this disk")
+        return Trouble(f"{doing} failed: {full[0]}; make room on this disk", "room")
     kind = "damage" if DAMAGE.search(stderr) or QUIET_DAMAGE.search(stderr) else "final"
     return Trouble(f"{doing} failed: {complaint(stderr)}", kind)
 
@@ -120,11 +121,12 @@ class _Case:
 def _here(case: _Case) -> Trouble | None:
     """This machine's own troubles, and refs the server does not have."""
     if full := case.git_said(_DISK.pattern):
-        return Trouble(f"fetching {case.url} failed: {full[0]}; make room on this disk")
+        return Trouble(f"fetching {case.url} failed: {full[0]}; make room on this disk", "room")
     if missing := case.git_said(r"cannot run ([^:\n]*): No such file|sh: \d+: (\S+): not found$"):
         return Trouble(
             f"{missing[1] or missing[2]} is not installed on this machine, so {case.url} "
-            "cannot be reached; install it"
+            "cannot be reached; install it",
+            "program",
         )
     if case.git_said(r"cannot lock ref|could not be updated|cannot create|Directory not empty"):
         return Trouble(f"fetching {case.url} failed: {case.words}", "conflict")

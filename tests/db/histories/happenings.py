@@ -19,7 +19,7 @@ from leeroy.runner.rundir import Result
 from leeroy.runner.runner import Run
 from leeroy.scheduler import ending, recovering, starting, waiting
 from leeroy.scheduler.acts import End
-from leeroy.terms import State
+from leeroy.terms import Stage, State
 from tests.db.histories.server import ANY, CRASH, Server
 from tests.db.histories.shelves import ENVIRONMENTS, pipeline
 
@@ -137,6 +137,8 @@ class Happenings(Server):
         if end.run in (Run.ended, Run.lost) and crash != "before":
             self.executed[step.build_id, f"{step.stage} {step.environment}"] += 1
             self.mark(step, "start", self.launched[step.run_id])
+            if end.run is Run.lost and step.stage is Stage.deploy:
+                self.alive[step.run_id] = step
             if end.result is not None and end.result.exit_code is not None:
                 self.mark(step, "end", self.mono, end.result.exit_code)
         self.decide(record, crash)
@@ -177,9 +179,18 @@ class Happenings(Server):
         """Of a lost deploy nothing lives any more."""
         build = self.some(which, State.interrupted)
         assert build is not None
-        self.cleared.add(build.id)
+        self.nothing_of_it_lives(build)
         self.do(partial(builds.change, build_id=build.id, due_at=self.wall))
         self.what_is_due_is_looked_at(None)
+
+    def nothing_of_it_lives(self, build: Build) -> None:
+        """The last loss is cleared, and that one only: so does the server, run by run."""
+        lost = self.database.read(partial(recovering.lost, context=self.context))
+        for run in [s.run_id for b, s in lost if b.id == build.id and s.run_id is not None]:
+            self.cleared.add(run)
+            step = self.alive.pop(run, None)
+            if step is not None:
+                self.mark(step, "beat", self.mono)
 
     # --- time, and what people are told
 
@@ -200,6 +211,7 @@ class Happenings(Server):
             lost = self.database.read(partial(recovering.lost, context=self.context))
             for build, step in lost[:1]:
                 self.mark(step, "end", self.mono, code)
+                self.alive.pop(step.run_id or "", None)
                 result = Result(code, None, None, 0.0, 1.0, 0, 0, "0" * 64)
                 work = partial(recovering.late, build_id=build.id, step=step, result=result)
                 self.do(partial(work, context=self.context))
@@ -280,6 +292,7 @@ class Happenings(Server):
 
     def resolve(self, build: Build, outcome: str, crash: str | None) -> None:
         where = build.environment
+        self.nothing_of_it_lives(build)  # whoever says how it ended has looked
         self.ask("resolve", crash, id=build.id, outcome=outcome, environment=where, reason="seen")
 
     @rule(where=st.sampled_from(ENVIRONMENTS), until=st.sampled_from([None, "5m"]), crash=CRASH)

@@ -92,10 +92,12 @@ class Server(RuleBasedStateMachine):
         self.name, self.away_s, self.born = "server 0", 0.0, 0.0
         self.watches: dict[WatchKey, float] = {}
         self.tries: dict[TryKey, float] = {}
-        self.cleared: set[int] = set()
+        self.cleared: set[str] = set()
         self.room: str | None = None
         # what the world knows
         self.launched: dict[str, float] = {}
+        self.alive: dict[str, Step] = {}
+        """What lives on of lost deploys, each under the name of its own run."""
         self.stopping: set[str] = set()
         self.deliveries = itertools.count(1)
         # what was seen, and what scripts and callers know themselves
@@ -166,6 +168,8 @@ class Server(RuleBasedStateMachine):
             assert step.run_id is not None and step.run_id == act.step.run_id
             assert step.run_id not in self.launched, "a run is started once"
             assert step.build_id not in self.cancelled or step.stage is not Stage.deploy
+            if step.stage in (Stage.deploy, Stage.status):
+                assert [] == self.beside(step), "what was lost lives on beside it"
             self.launched[step.run_id] = self.mono
         elif isinstance(act, Stop):
             self.stopping.add(act.run_id)
@@ -220,6 +224,15 @@ class Server(RuleBasedStateMachine):
         }
         rows = replace(self.picture, events=events)
         return replace(self.history(), rows=rows, wall_s=START.timestamp())
+
+    def beside(self, step: Step) -> list[str]:
+        """The runs of lost deploys that live on where this step's environment is."""
+        lock = self.lock_of(step)
+        return [run for run, lost in self.alive.items() if self.lock_of(lost) == lock]
+
+    def lock_of(self, step: Step) -> str:
+        build = self.picture.builds[step.build_id]
+        return self.picture.environments[build.pipeline, step.environment or ""].lock
 
     def running(self) -> list[Step]:
         """The steps that run, as far as the rows say."""

@@ -22,6 +22,7 @@ tags = ["*"]
 branches = ["main"]
 run = "true"
 verify = "true"
+interrupted = "again"
 [[deploy]]
 environment = "production"
 branches = ["main"]
