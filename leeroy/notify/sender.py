@@ -54,8 +54,21 @@ class Patience:
 
     def pause(self, attempts: int, *, urgent: bool) -> timedelta:
         """The pause after so many earlier attempts."""
-        steps = self.urgent_s if urgent else self.pauses_s
+        steps = self._steps(urgent)
         return timedelta(seconds=steps[min(attempts, len(steps) - 1)])
+
+    def is_over(self, age_s: float, attempts: int, *, urgent: bool, partly: bool) -> bool:
+        """
+        Whether a notice so old is given up when it fails again after *attempts* earlier failures.
+
+        Never before every pause was made: a day in which the server was down is none in which
+        it was tried.
+        """
+        gives_up_s = self.partly_s if partly else self.gives_up_s
+        return age_s >= gives_up_s and attempts >= len(self._steps(urgent)) - 1
+
+    def _steps(self, urgent: bool) -> tuple[float, ...]:
+        return self.urgent_s if urgent else self.pauses_s
 
 
 class Outbox(Protocol):
@@ -214,8 +227,8 @@ class Sender:
 
     async def _fail(self, letter: Letter | AlarmLetter, error: str, *, partly: bool) -> None:
         notice, now = letter.notice, self._clock.now()
-        gives_up_s = self._patience.partly_s if partly else self._patience.gives_up_s
-        if (now - notice.created_at).total_seconds() >= gives_up_s:
+        age_s = (now - notice.created_at).total_seconds()
+        if self._patience.is_over(age_s, notice.attempts, urgent=letter.urgent, partly=partly):
             log.error("a notice is given up", extra={"notice": notice.id, "error": error})
             await self._persist(lambda: self._outbox.dead(notice.id, error))
             return
