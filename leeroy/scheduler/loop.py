@@ -45,6 +45,7 @@ _SLACK_S = 1.0
 _CLOCK_SET_S = 2.0
 """A wall clock that moves so much against the monotonic one was set."""
 _AFTER_ERROR_S = 1.0
+_FAILOVER_S = 0.2  # no failover is faster
 _CLEAR_AGAIN_S = 1.0
 _LONGEST_S = 30.0
 
@@ -349,6 +350,9 @@ class Scheduler:
         mono, asleep = self._context.clock.monotonic(), _asleep()
         late = mono - self._last_turn - self._meant_s
         slept = asleep - self._asleep_s
+        if self._blind or self._database.met_anew(ask=mono - self._last_turn > _FAILOVER_S):
+            # A failover may have lost commits: look before anything is decided by what is left.
+            guard.beat(self._database, self._context)
         if self._blind or max(slept, mono - self._last_turn - AWAY_S) > 1.0:
             away = slept + mono - self._seen
             now = self._context.clock.now()
