@@ -96,14 +96,15 @@ def look(conn: Connection, context: Context) -> str | None:
     if context.journal is None:
         return None
     kept = context.journal.read()
+    # In this order: of a thaw that is committed meanwhile (PostgreSQL), whatever is read later knows.
+    known, standing = frozen(conn), lineage.standing(conn, context.host_id)
     found, now = lineage.get(conn), lineage.incarnation(conn)
-    standing = lineage.standing(conn, context.host_id)
     if found.era is None and (kept is None or kept.mark == 0):
         era = token_hex(16)
         lineage.change(conn, era=era, incarnation=now)
         return None
     text = kept.text if kept is not None else _NO_JOURNAL
-    doubt = standing.doubted and frozen(conn)
+    doubt = standing.doubted and known
     if doubt is None:
         doubt = _doubt(conn, kept, found, now, standing)
         if doubt is not None:

@@ -72,6 +72,7 @@ class Database:
         self.trouble: Exception | None = None
         """Why the last piece of work could not be stored; None when it was."""
         self._bytes = leftover.Bytes(Path(str(self.url.database))) if self.is_sqlite else None
+        self._new = False
         self._closing = False
         self._asked: dict[asyncio.AbstractEventLoop, list[Job]] = {}
         if self.is_sqlite:
@@ -80,9 +81,24 @@ class Database:
             self._pool: ThreadPoolExecutor | None = None
         else:
             self._reading = postgres_engine(self.url, writers + 2)
+            sa.event.listen(self._reading, "connect", self._connected)
             self._writer = None
             self._pool = ThreadPoolExecutor(writers, "leeroy-db")
             self._listener: Listener | None = None
+
+    def _connected(self, *_: object) -> None:
+        self._new = True
+
+    def met_anew(self, *, ask: bool) -> bool:
+        """
+        Whether PostgreSQL had to be connected to since the last call: it may be another one.
+
+        With *ask* it is asked something, so that one that was away meanwhile is noticed.
+        """
+        if ask and not self.is_sqlite:
+            self.read(lambda conn: conn.exec_driver_sql("SELECT 1"))
+        new, self._new = self._new, False
+        return new
 
     def submit(self, work: Work[T]) -> Future[T]:
         """Run *work* in a writing transaction; the future is done after the commit."""

@@ -43,6 +43,7 @@ BEAT_S = 5.0
 _CLOCK_SET_S = 2.0
 """A wall clock that moves so much against the monotonic one was set."""
 _AFTER_ERROR_S = 1.0
+_FAILOVER_S = 0.2  # no failover is faster
 _CLEAR_AGAIN_S = 1.0
 _LONGEST_S = 30.0
 
@@ -91,6 +92,7 @@ class Scheduler:
         self._next_beat = 0.0
         self._next_round = 0.0
         self._blind = False
+        self._met_at = context.clock.monotonic()
         self._pending = 0
         self._offset_s = self._offset()
 
@@ -347,6 +349,11 @@ class Scheduler:
         While the database does not answer nobody can stop a deploy, so that
         time is no grace either.  After a wall clock was set all is looked at.
         """
+        mono = self._context.clock.monotonic()
+        ask, self._met_at = mono - self._met_at > _FAILOVER_S, mono
+        if self._blind or self._database.met_anew(ask=ask):
+            # A failover may have lost commits: look before anything is decided by what is left.
+            guard.beat(self._database, self._context)
         if self._blind or self._attention.interrupted():
             now = self._context.clock.now()
             self._pending = self._database.transact(partial(recovering.rouse, now=now))

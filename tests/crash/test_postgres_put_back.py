@@ -25,12 +25,12 @@ def server() -> Iterator[Postgres]:
         yield made
 
 
-def base_backup(server: Postgres) -> Path:
-    """A copy of the whole cluster, taken while it runs."""
+def base_backup(server: Postgres, *more: str) -> Path:
+    """A copy of the whole cluster, taken while it runs (*more* of pg_basebackup(1))."""
     copy = server.folder / "copy"
     subprocess.run(
         [*server._as_user, programs() / "pg_basebackup", "-h", server.folder, "-U", USER,
-         "-D", copy, "-X", "stream", "-c", "fast", "--no-sync"],
+         "-D", copy, "-X", "stream", "-c", "fast", "--no-sync", *more],
         check=True, cwd="/",
     )  # fmt: skip
     return copy
