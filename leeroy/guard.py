@@ -96,7 +96,7 @@ def look(conn: Connection, context: Context) -> str | None:
     if context.journal is None:
         return None
     kept = context.journal.read()
-    # In this order: what is read later knows of a thaw that is committed meanwhile (PostgreSQL).
+    # In this order: of a thaw that is committed meanwhile whatever is read later knows.
     known, standing = frozen(conn), lineage.standing(conn, context.host_id)
     found, now = lineage.get(conn), lineage.incarnation(conn)
     if found.era is None and (kept is None or kept.mark == 0):
