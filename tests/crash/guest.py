@@ -9,6 +9,7 @@ on the serial line at once: only that counts as promised.  The host judges.
 from __future__ import annotations
 
 import base64
+import contextlib
 import os
 import random
 import re
@@ -17,12 +18,13 @@ import time
 import traceback
 import tty
 import zlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter
 
+from leeroy.errors import LeeroyError
 from leeroy.model import Event
 from leeroy.proof import world
 from leeroy.proof.history import Answer, Taken
@@ -52,11 +54,11 @@ class Start:
 
 @dataclass(frozen=True)
 class News:
-    """What people have got to know."""
+    """What people have got to know since the last."""
 
-    taken: list[Taken] = field(default_factory=list)
-    answers: list[Answer] = field(default_factory=list)
-    events: list[Event] = field(default_factory=list)
+    taken: list[Taken]
+    answers: list[Answer]
+    events: list[Event]
 
 
 class Line:
@@ -123,22 +125,16 @@ def deploys(log: Path) -> int:
 
 def use(people: People, line: Line) -> None:
     """Until the power is cut."""
-    log, told, rounds = people.there.log, News(), 0
-    known, begun = set(people.seen), deploys(people.there.log)
-    people.start()
+    log, begun, rounds = people.there.log, deploys(people.there.log), 0
+    known: set[tuple[int, int]] = set()
     with (DISK / f"unsynced{time.time_ns()}").open("w") as unsynced:
-        while not people.errors:
+        while True:
+            with contextlib.suppress(LeeroyError, OSError):  # no answer, no promise
+                people.use()
             people.look()
-            news = News(
-                people.taken[len(told.taken) :],
-                people.answers[len(told.answers) :],
-                [event for key, event in people.seen.items() if key not in known],
-            )
-            if news != News():
-                line.say("news", text(news))
-                told.taken.extend(news.taken)
-                told.answers.extend(news.answers)
-                known |= set(people.seen)
+            events = [event for key, event in people.seen.items() if key not in known]
+            line.say("news", text(News(people.taken, people.answers, events)))
+            people.taken, people.answers, known = [], [], set(people.seen)
             rounds += 1
             unsynced.write(f"{rounds}\n")
             unsynced.flush()
@@ -147,7 +143,6 @@ def use(people: People, line: Line) -> None:
                 begun = deploys(log)
                 line.say("deploy")
             time.sleep(_PAUSE_S)
-    raise people.errors[0]
 
 
 def main(line: Line) -> None:

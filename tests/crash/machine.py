@@ -23,7 +23,8 @@ from tests.parts import missing, need
 
 _KERNELS = "vmlinuz-*-cloud-amd64"
 _COMMAND_LINE = (
-    "root=/dev/nvme0n1 rw rootwait console=ttyS0 quiet init=/init mitigations=off panic=-1"
+    "root=/dev/nvme0n1 rw rootwait console=ttyS0 quiet hostname=guest init=/init"
+    " mitigations=off panic=-1"
 )
 _PROCESSOR = "max,-la57,-avx,-avx2"
 """Without what takes an emulator longer than it saves."""

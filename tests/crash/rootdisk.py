@@ -23,7 +23,10 @@ from tests.parts import need
 
 _REPOSITORY = Path(__file__).parents[2]
 _PARTS = ("leeroy", "migrations", "tests/__init__.py", "tests/crash")
-_PROGRAMS = ("cut", "env", "git", "grep", "ip", "mount", "sh", "sha256sum", "sleep", "sync", "true")
+_PROGRAMS = (
+    *("chmod", "cut", "env", "git", "grep", "ip", "mount", "rm", "sh", "sha256sum", "sleep"),
+    *("sync", "true"),
+)
 _TOO_MUCH = (
     *("config-*", "site-packages", "dist-packages"),
     *("distutils", "ensurepip", "idlelib", "lib2to3", "pydoc_data", "test", "tkinter"),
