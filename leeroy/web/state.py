@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -55,6 +56,12 @@ class Site:
     _readers: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(_READERS, "leeroy-read")
     )
+
+    def __post_init__(self) -> None:
+        # All of them now: once a script has taken every process there is, none can be started.
+        together = threading.Barrier(_READERS)
+        for _ in range(_READERS):
+            self._readers.submit(together.wait)
 
     async def ask(self, work: Work[T]) -> T:
         """

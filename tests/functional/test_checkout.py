@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -386,7 +387,7 @@ def test_a_missing_git_and_a_closed_disk_are_named(shop: Repo, tmp_path: Path) -
     closed = in_the_way.checkout(shop.bare)
 
     assert "git is not installed on this machine; install it\n" == without.error
-    assert 1 == closed.code
+    assert os.EX_IOERR == closed.code
     assert f"the checkout failed at {in_the_way.data}/mirrors" in closed.error
     assert 1 == len(closed.error.splitlines())
 
