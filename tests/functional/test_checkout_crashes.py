@@ -164,6 +164,15 @@ def _become_a_file(mirror: Path) -> None:
     mirror.write_text("a file")
 
 
+def _spoil_refs(mirror: Path, text: str) -> None:
+    """What a power cut may leave of a ref that was written just before."""
+    git(mirror, "pack-refs", "--all")
+    (mirror / "packed-refs").unlink()
+    ref = mirror / "refs" / "heads" / "main"
+    ref.parent.mkdir(parents=True, exist_ok=True)
+    ref.write_text(text)
+
+
 DAMAGES = {
     "cut pack": _cut_pack,
     "no objects": _lose_objects,
@@ -190,6 +199,19 @@ def test_a_broken_mirror_is_cloned_anew(host: Host, shop: Repo, damage: str, new
     assert commit == outcome.head, outcome.error
     assert "a shop\n" == (outcome.workspace / "README").read_text()
     assert [] == list((host.data / "mirrors").glob("*.old"))
+    git(host.mirror(shop.bare), "fsck")
+
+
+@pytest.mark.parametrize("text", ["0" * 40 + "\n", "\0" * 41, ""], ids=["0", "nothing", "empty"])
+def test_a_ref_that_a_power_cut_spoiled_is_mended(host: Host, shop: Repo, text: str) -> None:
+    """The commit is there and nothing has to be fetched, but no workspace can be made of it."""
+    commit = host.checkout(shop.bare).commit
+    _spoil_refs(host.mirror(shop.bare), text)
+
+    outcome = host.checkout(shop.bare, commit=commit)
+
+    assert "" == outcome.error
+    assert commit == outcome.head
     git(host.mirror(shop.bare), "fsck")
 
 

@@ -35,7 +35,7 @@ DAMAGE = re.compile(
     r"could not parse|could not read [0-9a-f]{40}|missing (?:blob|tree|commit|tag|object)|"
     r"is empty|inflate:|garbage|hash mismatch|valid object|broken ref|bad ref|bad config|"
     r"index-pack died|did not send all necessary|unresolved deltas|"
-    r"invalid (?:object|sha1 pointer)|unrecognized header|unexpected line in",
+    r"invalid (?:object|sha1 pointer)|unrecognized header|unexpected line in|has a null OID",
     re.I,
 )
 QUIET_DAMAGE = re.compile(r"^error: (?:packfile|object file|inflate)", re.M)
