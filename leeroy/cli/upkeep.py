@@ -51,20 +51,20 @@ def _group(app: typer.Typer, name: str, text: str) -> typer.Typer:
 
 def serve(json: Json = False, config: Config = None) -> int:
     """Serve: web, hooks, scheduler, runner and notices."""
-    # What a start makes is there to stay: to look for garbage in it takes a tenth of the start,
-    # and again and again a moment of the hours after it.
+    # What is imported is there to stay: to look for garbage in it takes a tenth of the start,
+    # and again and again a moment of the hours after it.  Not longer: a start may wait for a disk.
     gc.disable()
     from leeroy import serve as server
     from leeroy.config import load
 
+    gc.freeze()
+    gc.enable()
     server.set_up_log(verbose=False)
     found = load(config)
     for warning in found.warnings:
         showing.say(f"warning: {warning}")
 
     def ready(address: str) -> None:
-        gc.freeze()
-        gc.enable()
         if json:
             showing.as_json({"address": address})
         else:

@@ -142,7 +142,7 @@ def use(people: People, line: Line) -> None:
             if deploys(log) != begun:
                 begun = deploys(log)
                 line.say("deploy")
-            time.sleep(_PAUSE_S)
+            time.sleep(_PAUSE_S)  # the pace of the people who use it, no condition
 
 
 def main(line: Line) -> None:

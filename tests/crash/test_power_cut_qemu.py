@@ -115,13 +115,14 @@ class Instants:
         machine.wait("start")
         began = time.monotonic()
         if number % 3 == 2:
+            # Dice: any instant of a recovery will do.
             time.sleep(dice.uniform(0, self._recovered_s))
             return
         machine.wait("settled")
         self._recovered_s = time.monotonic() - began
         if number % 3 == 1:
             machine.wait("deploy", dice.randint(1, 3))
-            time.sleep(dice.uniform(0, 0.2))
+            time.sleep(dice.uniform(0, 0.2))  # dice: any instant of a deploy will do
         else:
             machine.wait("round", dice.randint(4, 12))
 

@@ -122,7 +122,7 @@ def test_a_stopped_process_does_not_shorten_the_grace_period(
         until(lambda: leeroy.build(build)["deploy_at"], 5)
         assert leeroy.process is not None
         leeroy.process.send_signal(signal.SIGSTOP)
-        time.sleep(stop)
+        time.sleep(stop)  # so long it is stopped: that is the fault itself
         back = time.clock_gettime(time.CLOCK_BOOTTIME)
         leeroy.process.send_signal(signal.SIGCONT)
         assert "done" == leeroy.until_over(build, timeout=40)
@@ -158,7 +158,7 @@ def test_a_server_that_is_down_tells_nobody(leeroy: Leeroy) -> None:
         clock.ahead(360)
         sink.hang()
         leeroy.start()
-        time.sleep(4)  # a period of a second would be over
+        time.sleep(4)  # nothing may happen: a period of a second would be over
         for build in made:
             assert "deploy_pending" == leeroy.state(build)
             assert "told yet" in leeroy.ask("why", id=build)["why"]
